@@ -1,0 +1,242 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/internal/batch"
+	"github.com/chicory-go/chicory/internal/hub"
+)
+
+// An Engine is the connected half of an app: its stores and the batchers and
+// loops on them. It is safe for concurrent use.
+type Engine struct {
+	Broker  driver.Broker
+	Backend driver.Backend // nil: no results
+	Hub     *hub.Hub       // nil: no results
+	Covered bool           // Broker applies records in its own steps
+	Log     *slog.Logger
+
+	ctx     context.Context
+	cancel  context.CancelFunc
+	publish *batch.Batcher[*publication]
+	behind  behind
+	done    sync.WaitGroup
+}
+
+// publishBatch bounds a publish, so that one call of a driver stays short.
+const publishBatch = 256
+
+// New returns an engine on stores that are open. Its loops end with Close.
+func New(ctx context.Context, broker driver.Broker, backend driver.Backend, log *slog.Logger, sweep time.Duration) (*Engine, error) {
+	e := &Engine{Broker: broker, Backend: backend, Log: log}
+	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	e.publish = batch.New(e.ctx, publishBatch, e.flush)
+	if backend == nil {
+		return e, nil
+	}
+	if c, ok := driver.As[driver.Coverer](broker); ok {
+		e.Covered = c.Covers(backend)
+	}
+	h, err := hub.New(ctx, backend, hub.Options{Sweep: sweep, Alive: e.behind.has, Logger: log})
+	if err != nil {
+		e.cancel()
+		return nil, fmt.Errorf("chicory: result notifications: %w", err)
+	}
+	e.Hub = h
+	return e, nil
+}
+
+// Stop ends the engine's loops and its waits; the stores stay open.
+func (e *Engine) Stop() {
+	e.cancel()
+	if e.Hub != nil {
+		if err := e.Hub.Close(); err != nil {
+			e.Log.Warn("chicory: closing result notifications", "error", err)
+		}
+	}
+	e.publish.Close()
+	e.done.Wait()
+}
+
+// Deduped reports whether a publish of m may be repeated without making a
+// second task: the store can tell, or a record refuses the second start.
+func (e *Engine) Deduped(m *driver.Message) bool {
+	return !m.NoRecord || !m.Once && e.Broker.Info().Dedup
+}
+
+// A publication is a message on its way, with its PENDING record if the
+// backend keeps it apart.
+type publication struct {
+	m       *driver.Message
+	pending *driver.Update
+}
+
+// Tries of a publish that certainly did not, or harmlessly may have, happened.
+const (
+	publishTries = 4
+	publishWait  = 25 * time.Millisecond
+)
+
+// Publish stores m, and its PENDING record unless it has none. A chosen id
+// is claimed with a provisional record first, where the record is kept apart.
+// Failures are *PublishError.
+func (e *Engine) Publish(ctx context.Context, m *driver.Message, chosen bool) error {
+	p := e.publication(m)
+	if chosen && p.pending != nil {
+		if err := e.claim(ctx, p.pending); err != nil {
+			return &PublishError{ID: m.ID, Err: explain(err)}
+		}
+	}
+	return e.try(ctx, m, func() error { return e.publish.Do(ctx, p) })
+}
+
+// PublishAll is Publish for a batch; it returns one error per message.
+func (e *Engine) PublishAll(ctx context.Context, ms []*driver.Message, chosen bool) []error {
+	errs := make([]error, len(ms))
+	if chosen {
+		for i, m := range ms {
+			errs[i] = e.Publish(ctx, m, true)
+		}
+		return errs
+	}
+	for from := 0; from < len(ms); from += publishBatch {
+		to := min(from+publishBatch, len(ms))
+		e.publishPart(ctx, ms[from:to], errs[from:to])
+	}
+	return errs
+}
+
+// publishPart publishes one batch, then what may be repeated one by one.
+func (e *Engine) publishPart(ctx context.Context, ms []*driver.Message, errs []error) {
+	ps := make([]*publication, len(ms))
+	for i, m := range ms {
+		ps[i] = e.publication(m)
+	}
+	err := e.flush(ctx, ps)
+	for i, m := range ms {
+		first := driver.ItemError(err, i, len(ms))
+		if first == nil {
+			continue
+		}
+		errs[i] = e.try(ctx, m, func() error {
+			if err := first; err != nil {
+				first = nil
+				return err
+			}
+			return e.publish.Do(ctx, ps[i])
+		})
+	}
+}
+
+// publication returns m with its PENDING record, in the message itself where
+// the broker applies it.
+func (e *Engine) publication(m *driver.Message) *publication {
+	p := &publication{m: m}
+	switch {
+	case m.NoRecord:
+	case e.Covered:
+		m.Record = Pending(m, time.Now())
+	default:
+		p.pending = Pending(m, time.Now())
+	}
+	return p
+}
+
+// try repeats what may be repeated and classifies what fails for good.
+func (e *Engine) try(ctx context.Context, m *driver.Message, do func() error) error {
+	unknown := false
+	for n, wait := 1, publishWait; ; n, wait = n+1, 2*wait {
+		err := do()
+		if err == nil {
+			return nil
+		}
+		final := finalPublish(err)
+		transient := errors.Is(err, driver.ErrTransient)
+		unknown = unknown || !transient && !final
+		again := transient || !final && e.Deduped(m)
+		if final || !again || n == publishTries || !sleep(ctx, wait) {
+			return &PublishError{ID: m.ID, Unknown: unknown, Err: explain(err)}
+		}
+		m.Repeat = m.Repeat || unknown
+	}
+}
+
+// finalPublish reports whether err is an answer rather than an accident.
+func finalPublish(err error) bool {
+	return errors.Is(err, driver.ErrDuplicate) || errors.Is(err, driver.ErrTooLarge) ||
+		errors.Is(err, driver.ErrFull) || errors.Is(err, driver.ErrClosed)
+}
+
+// explain translates a driver's sentinel to core's.
+func explain(err error) error {
+	for from, to := range map[error]error{
+		driver.ErrDuplicate: ErrDuplicate, driver.ErrTooLarge: ErrTooLarge, driver.ErrClosed: ErrClosed,
+	} {
+		if errors.Is(err, from) {
+			return fmt.Errorf("%w: %w", to, err)
+		}
+	}
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// flush publishes a batch, then writes the PENDING records of what was stored.
+// A record that cannot be written now is written behind: it fails no publish.
+func (e *Engine) flush(ctx context.Context, ps []*publication) error {
+	ms := make([]*driver.Message, len(ps))
+	for i, p := range ps {
+		ms[i] = p.m
+	}
+	err := e.Broker.Publish(ctx, ms)
+	var us []driver.Update
+	for i, p := range ps {
+		if p.pending != nil && driver.ItemError(err, i, len(ps)) == nil {
+			us = append(us, *p.pending)
+		}
+	}
+	if len(us) > 0 {
+		e.WritePending(ctx, us)
+	}
+	return err
+}
+
+// claim writes the provisional record of a chosen id, or refuses the id as in
+// use.
+func (e *Engine) claim(ctx context.Context, u *driver.Update) error {
+	p := *u
+	p.Provisional = true
+	err := driver.ItemError(e.Backend.Apply(ctx, []driver.Update{p}), 0, 1)
+	if err == nil || !errors.Is(err, driver.ErrStale) {
+		return err
+	}
+	rs, err := e.Backend.Get(ctx, []string{u.ID})
+	if err != nil {
+		return err
+	}
+	if rs[0] != nil && rs[0].Provisional { // a publish that failed; the broker tells two of them apart
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrDuplicate, u.ID)
+}
+
+// Pending is the record of a message just published.
+func Pending(m *driver.Message, now time.Time) *driver.Update {
+	return &driver.Update{ID: m.ID, Epoch: m.Epoch, Seq: m.Seq, Attempt: m.Attempt, State: driver.Pending,
+		Once: m.Once, Due: now.Add(m.Delay).UnixMilli(), ReplyTo: m.ReplyTo}
+}
