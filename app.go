@@ -1,0 +1,227 @@
+package chicory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/internal/engine"
+)
+
+// closeTimeout bounds Close.
+const closeTimeout = 10 * time.Second
+
+// An App sends tasks, waits for their results and knows their handlers. It is
+// safe for concurrent use.
+type App struct {
+	cfg  Config
+	core *engine.Core
+
+	mu     sync.Mutex // of connecting
+	broker source
+	back   source
+	// Stores of NewWith, which Disconnect leaves open.
+	ownBroker  driver.Broker
+	ownBackend driver.Backend
+	closed     bool
+}
+
+// New returns an app. It checks the configuration, finds the drivers and does
+// no I/O; Connect opens the stores.
+func New(cfg Config) (*App, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	a := newApp(cfg)
+	var err error
+	a.broker, a.back, err = cfg.sources()
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// NewWith returns an app on stores that are already open: your own client, or
+// a driver of your own. A nil backend is no results. Close closes them,
+// Disconnect does not.
+func NewWith(broker driver.Broker, backend driver.Backend, cfg Config) (*App, error) {
+	if broker == nil {
+		return nil, fmt.Errorf("%w: NewWith without a broker", ErrValidation)
+	}
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	if backend == nil {
+		cfg.Backend = BackendNone
+	}
+	a := newApp(cfg)
+	a.ownBroker, a.ownBackend = broker, backend
+	return a, nil
+}
+
+func newApp(cfg Config) *App {
+	a := &App{cfg: cfg}
+	a.core = &engine.Core{Defaults: cfg.policy(), Log: cfg.Logger, MaxPayload: cfg.MaxPayload,
+		MaxResult: cfg.MaxResult, Connect: a.Connect, Disconnect: a.Disconnect, Override: a.override}
+	return a
+}
+
+// Core returns what workers need of the app. It is for package worker.
+func (a *App) Core() *engine.Core { return a.core }
+
+// Connect opens the stores, within ctx. It returns the mistakes made in
+// registering tasks, ErrNoBackend with the names of tasks whose results have
+// nowhere to go, and whatever the drivers say. Connecting twice is no error.
+func (a *App) Connect(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return ErrClosed
+	}
+	if _, err := a.core.Engine(); err == nil {
+		return nil
+	}
+	if err := a.core.Tasks.Err(); err != nil {
+		return err
+	}
+	if err := a.wantBackend(); err != nil {
+		return err
+	}
+	broker, backend, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	eng, err := engine.New(ctx, broker, backend, a.cfg.Logger, a.cfg.sweep)
+	if err != nil {
+		return errors.Join(err, a.closeStores(ctx, broker, backend))
+	}
+	a.core.SetEngine(eng)
+	return nil
+}
+
+// wantBackend refuses to connect where results would be lost by accident.
+func (a *App) wantBackend() error {
+	if a.ownBackend != nil || a.back.name != "" || a.cfg.Backend == BackendNone {
+		return nil
+	}
+	names := a.core.Tasks.Wanting(&a.core.Defaults)
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: broker %s keeps no results, and these tasks have some: %s; set Config.Backend or BackendURL, mark the tasks IgnoreResult, or say BackendNone",
+		ErrNoBackend, a.broker.name, strings.Join(names, ", "))
+}
+
+func (a *App) open(ctx context.Context) (driver.Broker, driver.Backend, error) {
+	if a.ownBroker != nil {
+		return a.ownBroker, a.ownBackend, nil
+	}
+	bc := *a.broker.cfg
+	broker, err := a.broker.drv.OpenBroker(ctx, &bc)
+	if err != nil {
+		return nil, nil, fmt.Errorf("chicory: open broker %s: %w", a.broker.name, err)
+	}
+	if a.back.name == "" {
+		return broker, nil, nil
+	}
+	cfg := *a.back.cfg
+	cfg.Broker = broker
+	backend, err := a.back.drv.OpenBackend(ctx, &cfg)
+	if err != nil {
+		err = fmt.Errorf("chicory: open backend %s: %w", a.back.name, err)
+		return nil, nil, errors.Join(err, broker.Close(ctx))
+	}
+	return broker, backend, nil
+}
+
+func (a *App) closeStores(ctx context.Context, broker driver.Broker, backend driver.Backend) error {
+	if a.ownBroker != nil {
+		return nil
+	}
+	if backend != nil {
+		return errors.Join(backend.Close(ctx), broker.Close(ctx))
+	}
+	return broker.Close(ctx)
+}
+
+// Disconnect closes the stores, within ctx. Connect opens them again. What a
+// private memory store held is gone. Waits in progress end with ErrClosed.
+func (a *App) Disconnect(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.disconnect(ctx, false)
+}
+
+func (a *App) disconnect(ctx context.Context, closing bool) error {
+	eng := a.core.SetEngine(nil)
+	if eng != nil {
+		eng.Stop()
+	}
+	switch {
+	case a.ownBroker != nil && closing:
+		if a.ownBackend != nil {
+			return errors.Join(a.ownBackend.Close(ctx), a.ownBroker.Close(ctx))
+		}
+		return a.ownBroker.Close(ctx)
+	case a.ownBroker != nil || eng == nil:
+		return nil
+	}
+	return a.closeStores(ctx, eng.Broker, eng.Backend)
+}
+
+// Close closes the app for good, within 10 seconds. Later calls return
+// ErrClosed; closing twice is no error.
+func (a *App) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return nil
+	}
+	a.closed = true
+	a.core.SetClosed()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	return a.disconnect(ctx, true)
+}
+
+// override replaces the URL before Connect.
+func (a *App) override(raw string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ownBroker != nil {
+		return fmt.Errorf("%w: the app was made with NewWith, it has no URL", ErrValidation)
+	}
+	cfg := a.cfg
+	cfg.URL, cfg.Broker, cfg.BrokerURL = raw, "", ""
+	broker, back, err := cfg.sources()
+	if err != nil {
+		return err
+	}
+	a.cfg, a.broker, a.back = cfg, broker, back
+	return nil
+}
+
+// Cancel cancels a task: one that has not started never starts, the context of
+// a running one is cancelled with cause ErrCancelled within one heartbeat of
+// its worker (a third of the lease). It returns ErrNotFound for an unknown id
+// and ErrFinished if the task had ended.
+func (a *App) Cancel(ctx context.Context, id string) error {
+	eng, err := a.results()
+	if err != nil {
+		return err
+	}
+	return eng.CancelTask(ctx, id, max(0, a.cfg.ResultTTL))
+}
+
+// results returns the engine if there is a backend.
+func (a *App) results() (*engine.Engine, error) {
+	eng, err := a.core.Engine()
+	if err == nil && eng.Backend == nil {
+		err = ErrNoBackend
+	}
+	return eng, err
+}

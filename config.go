@@ -1,0 +1,264 @@
+package chicory
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/chicory-go/chicory/codec"
+	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/internal/engine"
+	"github.com/chicory-go/chicory/internal/settings"
+)
+
+// BrokerType names a broker's driver. Any registered name works; the constants
+// are those of this module.
+type BrokerType string
+
+// The brokers of this module.
+const (
+	BrokerMemory BrokerType = "memory"
+	BrokerBolt   BrokerType = "bolt"
+	BrokerRedis  BrokerType = "redis"
+	BrokerAMQP   BrokerType = "amqp"
+)
+
+// BackendType names a backend's driver. Any registered name works.
+type BackendType string
+
+// The backends of this module.
+const (
+	BackendMemory BackendType = "memory"
+	BackendBolt   BackendType = "bolt"
+	BackendRedis  BackendType = "redis"
+	// BackendNone says on purpose that results are not kept.
+	BackendNone BackendType = "none"
+)
+
+// Config configures an app. URL alone is enough; every other zero value is the
+// documented default. URL, Broker, BrokerURL, Backend, BackendURL, Namespace
+// and Queue, if empty, are taken from the environment (CHICORY_URL,
+// CHICORY_BROKER, CHICORY_BROKER_URL, CHICORY_BACKEND, CHICORY_BACKEND_URL,
+// CHICORY_NAMESPACE, CHICORY_QUEUE), then from the JSON file that
+// CHICORY_CONFIG names (keys "url", "broker", and so on).
+type Config struct {
+	// URL of the store for messages and, if its driver has a backend, results:
+	// "memory:", "bolt:jobs.db", "redis://localhost:6379", "amqp://localhost".
+	URL string
+	// Broker and BrokerURL set the broker apart. A type without a URL takes
+	// URL if the scheme fits, otherwise the driver's default.
+	Broker    BrokerType
+	BrokerURL string
+	// Backend and BackendURL set the backend apart.
+	Backend    BackendType
+	BackendURL string
+
+	// Namespace keeps applications on one store apart: [a-z0-9_-]+, default
+	// "chicory".
+	Namespace string
+	// Queue of tasks that name none; default "default".
+	Queue string
+	// Delivery of tasks that say nothing: AtLeastOnceDelivery.
+	Delivery DeliveryMode
+	// MaxRetries is attempts beyond the first: 0 is 3, NoRetries is none.
+	MaxRetries int
+	// Backoff between attempts: the zero value is Exponential(time.Second,
+	// 5*time.Minute).
+	Backoff Backoff
+	// Timeout of handlers: 0 is 15 minutes, NoTimeout is none.
+	Timeout time.Duration
+	// ResultTTL from the end of the task: 0 is 24 hours, Forever is for ever.
+	ResultTTL time.Duration
+	// NoDeadLetters ends tasks that failed for good as FAILURE.
+	NoDeadLetters bool
+	// MaxPayload and MaxResult are the limits of an encoded argument and
+	// result, in bytes: 0 is 1 MiB.
+	MaxPayload, MaxResult int
+
+	// Codec encodes arguments and results; nil is JSON.
+	Codec codec.Codec
+	// Middleware wraps every dispatch, the first outermost.
+	Middleware []Middleware
+	// Logger is where the app reports; nil is slog.Default.
+	Logger *slog.Logger
+	// Registry of drivers; nil is the one that imports register with.
+	Registry *driver.Registry
+
+	// sweep of the result waiters; tests turn it off.
+	sweep time.Duration
+}
+
+// DeliveryMode is what a task may assume about being run.
+type DeliveryMode string
+
+// The delivery modes.
+const (
+	AtLeastOnceDelivery DeliveryMode = "at-least-once"
+	AtMostOnceDelivery  DeliveryMode = "at-most-once"
+)
+
+const (
+	defaultNamespace = "chicory"
+	defaultQueue     = "default"
+	defaultRetries   = 3
+	defaultTimeout   = 15 * time.Minute
+	defaultResultTTL = 24 * time.Hour
+	defaultSize      = 1 << 20
+)
+
+// fill takes what is empty from the environment and the file.
+func (c *Config) fill() error {
+	env, err := settings.Load()
+	if err != nil {
+		return invalid(err)
+	}
+	env.String("url", &c.URL)
+	env.String("broker", (*string)(&c.Broker))
+	env.String("broker_url", &c.BrokerURL)
+	env.String("backend", (*string)(&c.Backend))
+	env.String("backend_url", &c.BackendURL)
+	env.String("namespace", &c.Namespace)
+	env.String("queue", &c.Queue)
+	def(&c.Namespace, defaultNamespace)
+	def(&c.Queue, defaultQueue)
+	def(&c.Delivery, AtLeastOnceDelivery)
+	def(&c.MaxRetries, defaultRetries)
+	def(&c.Backoff, Exponential(time.Second, 5*time.Minute))
+	def(&c.Timeout, defaultTimeout)
+	def(&c.ResultTTL, defaultResultTTL)
+	def(&c.MaxPayload, defaultSize)
+	def(&c.MaxResult, defaultSize)
+	if c.Codec == nil {
+		c.Codec = codec.JSON
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Registry == nil {
+		c.Registry = &driver.Default
+	}
+	return c.check()
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func (c *Config) check() error {
+	errs := []error{
+		invalid(driver.CheckNamespace(c.Namespace)),
+		invalid(driver.CheckQueue(c.Queue)),
+		positive("Config.Timeout", c.Timeout),
+		positive("Config.ResultTTL", c.ResultTTL),
+		c.Backoff.check(),
+	}
+	if c.Delivery != AtLeastOnceDelivery && c.Delivery != AtMostOnceDelivery {
+		errs = append(errs, fmt.Errorf("%w: Config.Delivery %q", ErrValidation, c.Delivery))
+	}
+	if c.MaxRetries < NoRetries {
+		errs = append(errs, fmt.Errorf("%w: Config.MaxRetries %d", ErrValidation, c.MaxRetries))
+	}
+	if c.MaxPayload < 0 || c.MaxResult < 0 {
+		errs = append(errs, fmt.Errorf("%w: negative Config.MaxPayload or MaxResult", ErrValidation))
+	}
+	return errors.Join(errs...)
+}
+
+// policy returns the defaults, every field set but the expiry.
+func (c *Config) policy() engine.Policy {
+	return engine.Policy{
+		Set:   ^engine.FieldExpiry,
+		Queue: c.Queue, Retries: max(0, c.MaxRetries), Backoff: c.Backoff.b, Timeout: c.Timeout,
+		TTL: c.ResultTTL, Once: c.Delivery == AtMostOnceDelivery, DeadLetter: !c.NoDeadLetters,
+	}
+}
+
+// A source is where a store comes from.
+type source struct {
+	name string
+	drv  driver.Driver
+	cfg  *driver.Config
+}
+
+// sources finds the drivers of broker and backend, without I/O. The backend's
+// is empty if there is none.
+func (c *Config) sources() (broker, backend source, err error) {
+	if c.URL == "" && c.Broker == "" && c.BrokerURL == "" {
+		return broker, backend, fmt.Errorf(`%w: neither Config.URL nor Config.Broker nor CHICORY_URL is set; try URL: "memory:"`, ErrValidation)
+	}
+	broker, err = c.source("broker", string(c.Broker), c.BrokerURL)
+	if err != nil {
+		return broker, backend, err
+	}
+	if broker.drv.OpenBroker == nil {
+		return broker, backend, fmt.Errorf("%w: driver %s is no broker", ErrValidation, broker.name)
+	}
+	if c.Backend == BackendNone {
+		return broker, source{}, nil
+	}
+	if c.Backend == "" && c.BackendURL == "" {
+		if broker.drv.OpenBackend == nil {
+			return broker, source{}, nil
+		}
+		return broker, broker, nil
+	}
+	backend, err = c.source("backend", string(c.Backend), c.BackendURL)
+	if err == nil && backend.drv.OpenBackend == nil {
+		err = fmt.Errorf("%w: driver %s is no backend; set Config.Backend", ErrValidation, backend.name)
+	}
+	return broker, backend, err
+}
+
+func (c *Config) source(role, name, raw string) (s source, err error) {
+	if raw == "" && (name == "" || c.fits(name)) {
+		raw = c.URL
+	}
+	if raw == "" {
+		raw = name + ":"
+	}
+	u, err := parseURL(raw)
+	if err != nil {
+		return s, fmt.Errorf("%w: %s URL: %w", ErrValidation, role, err)
+	}
+	def(&name, u.Scheme)
+	if s.name, s.drv, err = c.Registry.Lookup(name); err != nil {
+		return s, fmt.Errorf("chicory: %s: %w", role, err)
+	}
+	s.cfg = &driver.Config{URL: u, Namespace: c.Namespace, Logger: c.Logger}
+	if s.drv.Check != nil {
+		if err := s.drv.Check(s.cfg); err != nil {
+			return s, fmt.Errorf("%w: %s URL %s: %w", ErrValidation, role, u.Redacted(), err)
+		}
+	}
+	return s, nil
+}
+
+// fits reports whether URL's scheme belongs to the driver of that name.
+func (c *Config) fits(name string) bool {
+	scheme, _, _ := strings.Cut(c.URL, ":")
+	found, _, err := c.Registry.Lookup(scheme)
+	return err == nil && found == name
+}
+
+// parseURL parses raw without ever repeating it in an error: it may hold a
+// password.
+func parseURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) && !strings.Contains(raw, "@") {
+			return nil, fmt.Errorf("cannot be parsed: %w", ue.Err)
+		}
+		return nil, errors.New("cannot be parsed")
+	}
+	if u.Scheme == "" {
+		return nil, errors.New(`has no scheme; want for example "memory:" or "redis://localhost:6379"`)
+	}
+	return u, nil
+}

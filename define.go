@@ -1,0 +1,156 @@
+package chicory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/chicory-go/chicory/codec"
+	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/internal/engine"
+)
+
+// A Definition declares a task: its name, its types and how it is sent. It
+// belongs to no app, so that producers and workers can share it.
+type Definition[In, Out any] struct {
+	name     string
+	settings taskSettings
+	where    string
+}
+
+// Define declares the task name with argument In and result Out. Mistakes in
+// it are reported by Connect of the apps that use it. Names are 1 to 200
+// bytes; the field's custom is "package.verb".
+func Define[In, Out any](name string, opts ...TaskOption) *Definition[In, Out] {
+	return define[In, Out](name, caller(2), opts)
+}
+
+func define[In, Out any](name, where string, opts []TaskOption) *Definition[In, Out] {
+	d := &Definition[In, Out]{name: name, where: where}
+	if name == "" || len(name) > driver.MaxQueue {
+		d.settings.add(fmt.Errorf("%w: task name has %d bytes, want 1 to %d", ErrValidation, len(name), driver.MaxQueue))
+	}
+	for _, o := range opts {
+		if o == nil {
+			d.settings.add(fmt.Errorf("%w: nil option", ErrValidation))
+			continue
+		}
+		o.applyTask(&d.settings)
+	}
+	return d
+}
+
+// caller returns file:line of the caller skip frames up.
+func caller(skip int) string {
+	_, file, line, _ := runtime.Caller(skip)
+	return fmt.Sprintf("%s:%d", file, line)
+}
+
+// Name returns the task's name.
+func (d *Definition[In, Out]) Name() string { return d.name }
+
+// On binds the definition to an app, for sending.
+func (d *Definition[In, Out]) On(app *App) *Task[In, Out] {
+	p := d.settings.policy.Over(&app.core.Defaults)
+	app.core.Tasks.AddSend(d.name, !p.IgnoreResult)
+	return &Task[In, Out]{app: app, def: d, policy: p}
+}
+
+// Handle makes h the handler of the task in workers of app. A name can have
+// one handler per app; Connect reports a second one, and a nil function.
+func (d *Definition[In, Out]) Handle(app *App, h func(context.Context, In) (Out, error), opts ...TaskOption) {
+	d.handle(app, h, caller(2), opts)
+}
+
+func (d *Definition[In, Out]) handle(app *App, h func(context.Context, In) (Out, error), where string, opts []TaskOption) {
+	s := d.settings
+	s.errs = append([]error(nil), s.errs...)
+	for _, o := range opts {
+		o.applyTask(&s)
+	}
+	if h == nil {
+		s.add(fmt.Errorf("%w: nil function", ErrValidation))
+	}
+	if err := s.err(); err != nil {
+		app.core.Tasks.AddErr(fmt.Errorf("task %q, defined at %s: %w", d.name, where, err))
+		return
+	}
+	r := &runner[In, Out]{h: h, strict: s.strict, codec: app.cfg.Codec, max: app.cfg.MaxResult}
+	app.core.Tasks.Add(&engine.Task{Name: d.name, Aliases: s.aliases, Policy: s.policy, RetryIf: s.retryIf,
+		Run: r.run, Where: where})
+}
+
+// Register defines a task, makes h its handler and binds it for sending, in
+// one step.
+func Register[In, Out any](app *App, name string, h func(context.Context, In) (Out, error), opts ...TaskOption) *Task[In, Out] {
+	where := caller(2)
+	d := define[In, Out](name, where, opts)
+	d.handle(app, h, where, nil)
+	return d.On(app)
+}
+
+// None is the result of tasks that have none.
+type None struct{}
+
+// NoResult makes a handler of a function that returns only an error.
+func NoResult[In any](h func(context.Context, In) error) func(context.Context, In) (None, error) {
+	if h == nil {
+		return nil
+	}
+	return func(ctx context.Context, in In) (None, error) { return None{}, h(ctx, in) }
+}
+
+// A runner is a handler on its way to lose its types.
+type runner[In, Out any] struct {
+	h      func(context.Context, In) (Out, error)
+	strict bool
+	codec  codec.Codec
+	max    int
+}
+
+func (r *runner[In, Out]) run(ctx context.Context, env *engine.Envelope) (string, []byte, error) {
+	var in In
+	if err := r.decode(env, &in); err != nil {
+		return "", nil, &engine.ReasonError{Reason: driver.ReasonUndecodable, Kind: "undecodable",
+			Err: fmt.Errorf("argument of %s: %w", env.Name, err)}
+	}
+	out, err := r.h(ctx, in)
+	if err != nil {
+		return "", nil, err
+	}
+	body, err := r.codec.Append(nil, out)
+	if err == nil && len(body) > r.max {
+		err = fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, len(body), r.max)
+	}
+	if err != nil {
+		// The handler succeeded: running it again would not mend its result.
+		return "", nil, Permanent(&resultError{err})
+	}
+	return r.codec.ContentType(), body, nil
+}
+
+func (r *runner[In, Out]) decode(env *engine.Envelope, in *In) error {
+	c := r.codec
+	if env.ContentType != c.ContentType() {
+		var err error
+		if c, err = codec.Lookup(env.ContentType); err != nil {
+			return err
+		}
+	}
+	if r.strict {
+		s, ok := c.(codec.Stricter)
+		if !ok {
+			return errors.New("codec " + env.ContentType + " has no strict form")
+		}
+		c = s.Strict()
+	}
+	return c.Decode(env.Body, in)
+}
+
+// A resultError is a result that cannot be stored.
+type resultError struct{ err error }
+
+func (e *resultError) Error() string { return "result: " + e.err.Error() }
+func (e *resultError) Unwrap() error { return e.err }
+func (e *resultError) Code() string  { return "result" }

@@ -1,0 +1,243 @@
+package chicory
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/internal/engine"
+)
+
+// A Task is a definition bound to an app: it can be sent. It is safe for
+// concurrent use.
+type Task[In, Out any] struct {
+	app    *App
+	def    *Definition[In, Out]
+	policy engine.Policy // registration over app
+}
+
+// Name returns the task's name.
+func (t *Task[In, Out]) Name() string { return t.def.name }
+
+// Delay enqueues the task and returns the handle of its result. It returns
+// once the broker has stored the message. Nothing is enqueued if it fails with
+// ErrNotConnected, ErrClosed, ErrNoBackend, ErrValidation, ErrTooLarge or
+// ErrDuplicate; other failures are a *PublishError, which says whether the
+// outcome is known.
+func (t *Task[In, Out]) Delay(ctx context.Context, in In, opts ...CallOption) (*AsyncResult[Out], error) {
+	eng, err := t.app.core.Engine()
+	if err != nil {
+		return nil, err
+	}
+	c, err := t.call(eng, opts)
+	if err != nil {
+		return nil, err
+	}
+	if eng.Backend == nil {
+		return nil, fmt.Errorf("%w: task %s; use Send, or set Config.Backend", ErrNoBackend, t.def.name)
+	}
+	m, err := t.send(ctx, eng, c, in)
+	if err != nil {
+		return nil, err
+	}
+	return &AsyncResult[Out]{app: t.app, id: m.ID, name: t.def.name, ignored: c.policy.IgnoreResult}, nil
+}
+
+// Send enqueues the task and returns its id: fire and forget. The result is
+// still stored, if there is a backend and the task does not ignore it; see
+// Result. It fails as Delay does.
+func (t *Task[In, Out]) Send(ctx context.Context, in In, opts ...CallOption) (string, error) {
+	eng, err := t.app.core.Engine()
+	if err != nil {
+		return "", err
+	}
+	c, err := t.call(eng, opts)
+	if err != nil {
+		return "", err
+	}
+	m, err := t.send(ctx, eng, c, in)
+	if err != nil {
+		return "", err
+	}
+	return m.ID, nil
+}
+
+// DelayMany enqueues a batch, which is faster than one by one. The handles are
+// in the order of ins, with ids set even where an item failed; the error is
+// then a *BatchError with one *PublishError per failed item.
+func (t *Task[In, Out]) DelayMany(ctx context.Context, ins []In, opts ...CallOption) ([]*AsyncResult[Out], error) {
+	eng, err := t.app.core.Engine()
+	if err != nil {
+		return nil, err
+	}
+	c, err := t.call(eng, opts)
+	if err != nil {
+		return nil, err
+	}
+	if c.id != "" && len(ins) > 1 {
+		return nil, fmt.Errorf("%w: ID with %d tasks", ErrValidation, len(ins))
+	}
+	if eng.Backend == nil {
+		return nil, fmt.Errorf("%w: task %s", ErrNoBackend, t.def.name)
+	}
+	return t.sendMany(ctx, eng, c, ins)
+}
+
+func (t *Task[In, Out]) sendMany(ctx context.Context, eng *engine.Engine, c *callSettings, ins []In) ([]*AsyncResult[Out], error) {
+	rs := make([]*AsyncResult[Out], len(ins))
+	errs := make([]error, len(ins))
+	var ms []*driver.Message
+	var index []int
+	for i := range ins {
+		m, err := t.message(ctx, eng, c, ins[i])
+		rs[i] = &AsyncResult[Out]{app: t.app, name: t.def.name, ignored: c.policy.IgnoreResult}
+		if m != nil {
+			rs[i].id = m.ID
+		}
+		if err != nil {
+			errs[i] = &PublishError{ID: rs[i].id, Err: err}
+			continue
+		}
+		ms, index = append(ms, m), append(index, i)
+	}
+	for j, err := range eng.PublishAll(ctx, ms, c.id != "") {
+		errs[index[j]] = err
+	}
+	return rs, driver.Batch(errs)
+}
+
+// Result returns the handle of a task sent before, in any process. It does no
+// I/O; the id is checked when the handle is used.
+func (t *Task[In, Out]) Result(id string) *AsyncResult[Out] {
+	return &AsyncResult[Out]{app: t.app, id: id, name: t.def.name}
+}
+
+// call resolves the options of one call.
+func (t *Task[In, Out]) call(eng *engine.Engine, opts []CallOption) (*callSettings, error) {
+	c := &callSettings{}
+	for _, o := range opts {
+		if o == nil {
+			return nil, fmt.Errorf("%w: nil option", ErrValidation)
+		}
+		o.applyCall(c)
+	}
+	for _, err := range []error{c.err(), t.def.settings.err(), t.app.core.Tasks.Err()} {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (t *Task[In, Out]) send(ctx context.Context, eng *engine.Engine, c *callSettings, in In) (*driver.Message, error) {
+	m, err := t.message(ctx, eng, c, in)
+	if err != nil {
+		return m, err
+	}
+	return m, eng.Publish(ctx, m, c.id != "")
+}
+
+// message passes the call through the middleware and builds its message. The
+// id is set even if it fails.
+func (t *Task[In, Out]) message(ctx context.Context, eng *engine.Engine, c *callSettings, in In) (*driver.Message, error) {
+	perCall := c.policy
+	p := perCall.Over(&t.policy)
+	m := &driver.Message{ID: c.id, Queue: p.Queue, Attempt: 1, Priority: p.Priority, Once: p.Once,
+		Delay: c.delay, Deadline: deadline(c, &p)}
+	if m.ID == "" {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return nil, fmt.Errorf("chicory: make an id: %w", err)
+		}
+		m.ID = id.String()
+	}
+	if !c.at.IsZero() {
+		m.Delay = max(0, time.Until(c.at))
+	}
+	m.NoRecord = eng.Backend == nil || p.IgnoreResult && !p.Once
+	if !m.NoRecord {
+		m.ReplyTo = eng.Hub.Address()
+	}
+	if err := context.Cause(ctx); err != nil {
+		return m, err
+	}
+	env := &engine.Envelope{Name: t.def.name, ContentType: t.app.cfg.Codec.ContentType(), Headers: c.headers, Policy: travelling(perCall)}
+	if len(t.app.cfg.Middleware) > 0 {
+		if err := t.app.dispatch(ctx, m, env); err != nil {
+			return m, err
+		}
+	}
+	return m, t.encode(m, env, in)
+}
+
+// travelling returns the fields of a call's policy that the envelope carries;
+// the others are in the message itself.
+func travelling(p engine.Policy) engine.Policy {
+	p.Set &= engine.FieldTimeout | engine.FieldRetries | engine.FieldBackoff | engine.FieldTTL | engine.FieldIgnore | engine.FieldDead
+	return p
+}
+
+func (t *Task[In, Out]) encode(m *driver.Message, env *engine.Envelope, in In) error {
+	body, err := t.app.cfg.Codec.Append(nil, in)
+	if err != nil {
+		return fmt.Errorf("%w: argument of %s: %w", ErrValidation, t.def.name, err)
+	}
+	if len(body) > t.app.cfg.MaxPayload {
+		return fmt.Errorf("%w: argument of %s has %d bytes, limit %d", ErrTooLarge, t.def.name, len(body), t.app.cfg.MaxPayload)
+	}
+	env.Body = body
+	m.Envelope = env.Encode()
+	return nil
+}
+
+func deadline(c *callSettings, p *engine.Policy) int64 {
+	switch {
+	case !c.expire.IsZero():
+		return c.expire.UnixMilli()
+	case p.Has(engine.FieldExpiry):
+		return time.Now().Add(p.Expiry).UnixMilli()
+	}
+	return 0
+}
+
+// An Outgoing is a task on its way to be enqueued. Middleware may add headers.
+type Outgoing struct {
+	ID, Name, Queue string
+	Headers         map[string]string // never nil
+}
+
+// A Dispatch sends a task on.
+type Dispatch func(ctx context.Context, out *Outgoing) error
+
+// Middleware wraps dispatches: to add headers, to trace, to refuse. It runs
+// before the argument is encoded and the message is published, once per task.
+type Middleware func(next Dispatch) Dispatch
+
+// dispatch runs the middleware on a message under construction.
+func (a *App) dispatch(ctx context.Context, m *driver.Message, env *engine.Envelope) error {
+	out := &Outgoing{ID: m.ID, Name: env.Name, Queue: m.Queue, Headers: map[string]string{}}
+	for k, v := range env.Headers {
+		out.Headers[k] = v
+	}
+	passed := false
+	next := Dispatch(func(context.Context, *Outgoing) error { passed = true; return nil })
+	for i := len(a.cfg.Middleware) - 1; i >= 0; i-- {
+		next = a.cfg.Middleware[i](next)
+	}
+	if err := next(ctx, out); err != nil {
+		return err
+	}
+	if !passed {
+		return fmt.Errorf("%w: middleware kept task %s", ErrValidation, env.Name)
+	}
+	for k := range out.Headers {
+		if err := checkHeader(k); err != nil {
+			return err
+		}
+	}
+	env.Headers = out.Headers
+	return nil
+}

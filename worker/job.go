@@ -1,0 +1,391 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/internal/engine"
+)
+
+// hungGrace is how long a handler may take to obey its cancelled context.
+const hungGrace = 5 * time.Second
+
+// A job is one delivery in the hands of the worker, from receipt to settling.
+type job struct {
+	s       *session
+	d       *driver.Delivery
+	suspect bool
+	env     engine.Envelope
+	task    *engine.Task
+	call    engine.Call
+	attempt engine.Attempt
+	ctx     taskCtx
+
+	mu      sync.Mutex
+	cancel  context.CancelCauseFunc // while the handler runs
+	timer   *time.Timer             // time-out, then hung
+	cause   error                   // why the context ended before the handler returned
+	lost    bool                    // the delivery is no longer ours
+	decided bool                    // the verdict is under way
+	gone    bool                    // forgotten
+	tries   int                     // failed writes in a row
+}
+
+// run lives one job up to its verdict; recording and settling go on behind.
+func (j *job) run() {
+	defer j.s.slots.give(1)
+	if v, early := j.admit(); early {
+		j.decide(v)
+		return
+	}
+	v, granted := j.start()
+	if granted && j.expired() {
+		v, granted = j.attempt.Expire(), false
+	}
+	if !granted {
+		j.decide(v)
+		return
+	}
+	contentType, body, err := j.handle()
+	j.judge(contentType, body, err)
+}
+
+// admit reads the delivery and refuses what must not start.
+func (j *job) admit() (v engine.Verdict, early bool) {
+	s, d := j.s, j.d
+	decodeErr := engine.DecodeEnvelope(d.Envelope, &j.env)
+	j.task = s.core.Tasks.Find(j.env.Name)
+	j.attempt = engine.Attempt{D: d, Env: &j.env, HasRecord: s.eng.Backend != nil && !d.NoRecord,
+		Covered: s.eng.Covered, Worker: s.opts.Name, Policy: j.policy()}
+	a := &j.attempt
+	j.call = engine.Call{ID: d.ID, Name: j.env.Name, Queue: d.Queue, Attempt: int(d.Attempt),
+		MaxAttempts: 1 + a.Policy.Retries, Deliveries: d.Count, Epoch: int(d.Epoch), Headers: j.env.Headers}
+	now := time.Now()
+	switch {
+	case s.stopping.Load():
+		return a.GiveBack(0), true
+	case d.Count > s.opts.MaxDeliveries:
+		return a.Bury(a.Poisoned(s.opts.MaxDeliveries), now), true
+	case d.Once && !a.HasRecord && d.Count > 1:
+		return a.Bury(engine.Lost(), now), true
+	case errors.Is(decodeErr, engine.ErrNewerEnvelope):
+		return a.Park(&engine.ReasonError{Reason: driver.ReasonUnknownTask, Kind: "newer_envelope", Err: decodeErr}, now), true
+	case decodeErr != nil:
+		return a.Bury(&engine.ReasonError{Reason: driver.ReasonUndecodable, Kind: "undecodable", Err: decodeErr}, now), true
+	case j.task == nil:
+		err := fmt.Errorf("%w: %q; this worker knows %v", engine.ErrUnknownTask, j.env.Name, s.core.Tasks.Names())
+		return a.Park(&engine.ReasonError{Reason: driver.ReasonUnknownTask, Kind: "unknown_task", Err: err}, now), true
+	}
+	a.RetryIf = j.task.RetryIf
+	return engine.Verdict{}, false
+}
+
+// policy is what the message says, over the registration, over the app.
+func (j *job) policy() engine.Policy {
+	base := &j.s.core.Defaults
+	p := j.env.Policy
+	if j.task != nil {
+		p = p.Over(&j.task.Policy)
+	}
+	p = p.Over(base)
+	if j.s.opts.NoDeadLetters && !j.env.Policy.Has(engine.FieldDead) {
+		p.DeadLetter = false
+	}
+	return p
+}
+
+// A startItem asks the backend for one grant.
+type startItem struct {
+	start driver.Start
+	grant driver.Grant
+}
+
+func (s *session) flushStarts(ctx context.Context, items []*startItem) error {
+	ss := make([]driver.Start, len(items))
+	for i, it := range items {
+		ss[i] = it.start
+	}
+	grants, err := s.eng.Backend.Start(ctx, ss)
+	if err != nil {
+		return err
+	}
+	for i, it := range items {
+		it.grant = grants[i]
+	}
+	return nil
+}
+
+// start asks for the grant to run the handler. It waits for a backend that is
+// away, while the lease is extended. Without a grant it returns the verdict.
+func (j *job) start() (v engine.Verdict, granted bool) {
+	a, d := &j.attempt, j.d
+	if !a.HasRecord || a.Covered && !d.Once {
+		return v, true // the delivery's token is the fence
+	}
+	it := &startItem{start: driver.Start{ID: d.ID, Epoch: d.Epoch, Seq: d.Seq, Attempt: d.Attempt, Copy: d.Copy,
+		Count: d.Count, Once: d.Once}}
+	if a.Covered {
+		it.start.Delivery = d
+	}
+	for wait := retryFirst; ; wait = min(2*wait, retryMax) {
+		err := j.s.starts.Do(j.s.base, it)
+		if err == nil {
+			return j.granted(&it.grant)
+		}
+		if j.isLost() || j.s.stopping.Load() || errors.Is(err, driver.ErrClosed) {
+			return a.GiveBack(0), false
+		}
+		j.s.log.Warn("chicory: start not recorded, trying again", j.logAttrs("error", err)...)
+		if !pause(j.s.base, wait) {
+			return a.GiveBack(0), false
+		}
+	}
+}
+
+func (j *job) granted(g *driver.Grant) (engine.Verdict, bool) {
+	a := &j.attempt
+	switch {
+	case g.Err == nil:
+		a.Run = g.Run
+		return engine.Verdict{}, true
+	case errors.Is(g.Err, driver.ErrStale):
+		return a.Finish(g.Record, time.Now()), false
+	case errors.Is(g.Err, driver.ErrStarted):
+		return a.Bury(engine.Lost(), time.Now()), false
+	case errors.Is(g.Err, driver.ErrLeaseLost):
+		j.lose()
+	}
+	return a.Done(), false
+}
+
+func (j *job) expired() bool {
+	return j.d.Deadline > 0 && time.Now().UnixMilli() > j.d.Deadline
+}
+
+// handle runs the handler within its time.
+func (j *job) handle() (contentType string, body []byte, err error) {
+	ctx := j.open()
+	defer j.close()
+	if err := context.Cause(ctx); err != nil {
+		return "", nil, err
+	}
+	h := func(ctx context.Context) (err error) {
+		defer recovered(&err)
+		contentType, body, err = j.task.Run(ctx, &j.env)
+		return err
+	}
+	for i := len(j.s.opts.Middleware) - 1; i >= 0; i-- {
+		h = j.s.opts.Middleware[i](h)
+	}
+	defer recovered(&err)
+	return contentType, body, h(ctx)
+}
+
+// recovered turns a panic into an error.
+func recovered(err *error) {
+	if v := recover(); v != nil {
+		*err = &engine.PanicError{Value: v, Stack: string(debug.Stack())}
+	}
+}
+
+// open makes the handler's context, which has ended if the delivery is lost
+// already.
+func (j *job) open() context.Context {
+	inner, cancel := context.WithCancelCause(j.s.base)
+	timeout := j.attempt.Policy.Timeout
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.ctx = taskCtx{Context: inner, call: &j.call}
+	if timeout > 0 {
+		j.ctx.deadline = time.Now().Add(timeout)
+	}
+	j.cancel = cancel
+	if j.lost {
+		cancel(engine.ErrLeaseLost)
+	} else if timeout > 0 {
+		j.timer = time.AfterFunc(timeout, j.timeout)
+	}
+	return &j.ctx
+}
+
+// close ends the handler's context.
+func (j *job) close() {
+	j.mu.Lock()
+	if j.timer != nil {
+		j.timer.Stop()
+	}
+	j.cause = context.Cause(j.ctx.Context)
+	j.mu.Unlock()
+	j.cancel(nil)
+	j.s.hung.remove(j)
+}
+
+// timeout cancels the handler, and gives it a while to obey.
+func (j *job) timeout() {
+	j.interrupt(engine.ErrTimeout)
+}
+
+// interrupt cancels the handler's context with cause, if it runs.
+func (j *job) interrupt(cause error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.cancel == nil || j.decided {
+		return
+	}
+	j.cancel(cause)
+	if j.timer != nil {
+		j.timer.Stop()
+	}
+	j.timer = time.AfterFunc(hungGrace, j.hang)
+}
+
+// hang gives up on a handler that ignores its cancelled context: it keeps its
+// slot, and the task goes on elsewhere.
+func (j *job) hang() {
+	if j.isDecided() {
+		return
+	}
+	j.s.hung.add(j)
+	j.s.log.Error("chicory: handler ignores its cancelled context and keeps its slot", j.logAttrs()...)
+	j.abandonHandler()
+}
+
+// abandonHandler decides without the handler.
+func (j *job) abandonHandler() {
+	a, now := &j.attempt, time.Now()
+	j.mu.Lock()
+	var cause error
+	if j.cancel != nil {
+		cause = context.Cause(j.ctx.Context)
+	}
+	started := j.cancel != nil
+	j.mu.Unlock()
+	switch {
+	case !started:
+		j.decide(a.GiveBack(0))
+	case j.isLost():
+		j.decide(a.Done())
+	case errors.Is(cause, engine.ErrCancelled):
+		j.decide(a.Cancelled())
+	case j.d.Once:
+		j.decide(a.Bury(engine.Lost(), now))
+	case errors.Is(cause, engine.ErrTimeout):
+		j.decide(a.Fail(fmt.Errorf("%w after %v, and the handler does not return", engine.ErrTimeout, a.Policy.Timeout), now))
+	default:
+		j.decide(a.GiveBack(0))
+	}
+}
+
+// judge turns what the handler returned into the verdict.
+func (j *job) judge(contentType string, body []byte, err error) {
+	a, now := &j.attempt, time.Now()
+	cause := j.cause
+	switch {
+	case err == nil:
+		j.decide(a.Succeed(contentType, body))
+	case errors.Is(cause, engine.ErrLeaseLost):
+		j.decide(a.Done())
+	case errors.Is(cause, engine.ErrCancelled):
+		j.decide(a.Cancelled())
+	case errors.Is(cause, engine.ErrTimeout):
+		j.fail(fmt.Errorf("%w after %v: %w", engine.ErrTimeout, a.Policy.Timeout, err), now)
+	case cause != nil && j.d.Once: // cut off by shutdown
+		j.decide(a.Unspent(now))
+	case cause != nil:
+		j.decide(a.GiveBack(0))
+	default:
+		j.fail(err, now)
+	}
+}
+
+func (j *job) fail(err error, now time.Time) {
+	v := j.attempt.Fail(err, now)
+	if v.Record == nil || v.Record.State != driver.Retry {
+		j.s.log.Warn("chicory: task failed for good", j.logAttrs("error", err)...)
+	} else {
+		j.s.log.Info("chicory: task failed, will retry", j.logAttrs("error", err, "wait", v.Then[0].Delay)...)
+	}
+	j.decide(v)
+}
+
+func (j *job) isLost() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.lost
+}
+
+func (j *job) isDecided() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.decided
+}
+
+// lose notes that the delivery is no longer ours, and cancels the handler.
+func (j *job) lose() {
+	j.mu.Lock()
+	j.lost = true
+	j.mu.Unlock()
+	j.interrupt(engine.ErrLeaseLost)
+}
+
+// taskCtx is a handler's context: it knows its call and its deadline without a
+// chain of values.
+type taskCtx struct {
+	context.Context
+	call     *engine.Call
+	deadline time.Time
+}
+
+func (c *taskCtx) Value(key any) any {
+	if key == (engine.CallKey{}) {
+		return c.call
+	}
+	return c.Context.Value(key)
+}
+
+func (c *taskCtx) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
+
+// Err says DeadlineExceeded for a time-out, as contexts do.
+func (c *taskCtx) Err() error {
+	err := c.Context.Err()
+	if err != nil && errors.Is(context.Cause(c.Context), engine.ErrTimeout) {
+		return context.DeadlineExceeded
+	}
+	return err
+}
+
+// hungJobs are the jobs whose handlers do not return.
+type hungJobs struct {
+	mu   sync.Mutex
+	jobs map[*job]struct{}
+}
+
+func (h *hungJobs) add(j *job) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.jobs == nil {
+		h.jobs = map[*job]struct{}{}
+	}
+	h.jobs[j] = struct{}{}
+}
+
+func (h *hungJobs) remove(j *job) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.jobs, j)
+}
+
+func (h *hungJobs) names() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var js []*job
+	for j := range h.jobs {
+		js = append(js, j)
+	}
+	return sortedNames(js)
+}

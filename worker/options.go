@@ -1,0 +1,121 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/chicory-go/chicory"
+	"github.com/chicory-go/chicory/driver"
+)
+
+// Options configure a worker. The zero value is the documented default.
+type Options struct {
+	// Concurrency is how many handlers run at once: a hard bound. 0 is the
+	// number of cores.
+	Concurrency int
+	// Queues to take tasks from; empty is the queues of the app's tasks.
+	// Weights share out a busy worker.
+	Queues []Queue
+	// Strict takes from a queue only while those before it are empty.
+	Strict bool
+	// Prefetch is the most deliveries held and not settled; 0 is twice the
+	// concurrency. It is never less than the concurrency.
+	Prefetch int
+	// Lease is how long a silent worker keeps its tasks: 0 is 30 s. It is
+	// stored with the queue; all its workers must agree. 1 s to 30 min.
+	Lease time.Duration
+	// MaxDeliveries is how often a task may be delivered without a verdict,
+	// because its worker died, before it is dead-lettered as poison. 0 is 5.
+	MaxDeliveries int
+	// ShutdownTimeout is the grace that running handlers get when the worker
+	// stops: 0 is 25 s, NoGrace is none.
+	ShutdownTimeout time.Duration
+	// NoDeadLetters ends tasks that failed for good as FAILURE.
+	NoDeadLetters bool
+	// DeadLetterAge is how long dead letters are kept: 0 is 30 days,
+	// chicory.Forever is for ever.
+	DeadLetterAge time.Duration
+	// Middleware wraps every handler, the first outermost.
+	Middleware []Middleware
+	// Name tells this worker from others; empty is host, process and a number.
+	Name string
+	// Logger is where the worker reports; nil is the app's.
+	Logger *slog.Logger
+}
+
+// A Queue is a queue and its share of a worker.
+type Queue struct {
+	Name   string
+	Weight int // relative; 0 is 1
+}
+
+// NoGrace, as Options.ShutdownTimeout, cancels running handlers at once.
+const NoGrace time.Duration = -1
+
+// A Handler runs one task; chicory.TaskFrom tells which.
+type Handler func(ctx context.Context) error
+
+// Middleware wraps handlers: to trace, to measure, to refuse. It sees what the
+// handler returned, panics included, as errors.
+type Middleware func(next Handler) Handler
+
+const (
+	defaultLease         = 30 * time.Second
+	defaultMaxDeliveries = 5
+	defaultGrace         = 25 * time.Second
+	defaultDeadAge       = 30 * 24 * time.Hour
+)
+
+func (o Options) filled() (Options, error) {
+	def(&o.Concurrency, runtime.NumCPU())
+	def(&o.Prefetch, 2*o.Concurrency)
+	o.Prefetch = max(o.Prefetch, o.Concurrency)
+	def(&o.Lease, defaultLease)
+	def(&o.MaxDeliveries, defaultMaxDeliveries)
+	def(&o.ShutdownTimeout, defaultGrace)
+	def(&o.DeadLetterAge, defaultDeadAge)
+	if o.Name == "" {
+		o.Name = defaultName()
+	}
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%w: worker: "+format, append([]any{chicory.ErrValidation}, args...)...))
+	}
+	if o.Concurrency < 0 || o.MaxDeliveries < 0 {
+		bad("Concurrency %d, MaxDeliveries %d: want more than 0", o.Concurrency, o.MaxDeliveries)
+	}
+	if o.Lease < time.Second || o.Lease > driver.MaxLease || o.Lease%time.Millisecond != 0 {
+		bad("Lease %v: want whole milliseconds, 1s to %v", o.Lease, driver.MaxLease)
+	}
+	if o.ShutdownTimeout < NoGrace {
+		bad("ShutdownTimeout %v", o.ShutdownTimeout)
+	}
+	seen := map[string]bool{}
+	for _, q := range o.Queues {
+		if err := driver.CheckQueue(q.Name); err != nil || q.Weight < 0 || seen[q.Name] {
+			bad("queue %q, weight %d: bad, negative or twice", q.Name, q.Weight)
+		}
+		seen[q.Name] = true
+	}
+	return o, errors.Join(errs...)
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func defaultName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	return fmt.Sprintf("%s-%d-%d", host, os.Getpid(), nameCount.Add(1))
+}

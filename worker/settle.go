@@ -1,0 +1,153 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/internal/engine"
+)
+
+// Verdict first, then settle: the record is written, then the delivery is
+// settled with what follows. Where broker and backend share a store both are
+// one step. Failed writes are tried again apart; the task is never run again
+// for them while this worker lives.
+
+// decide takes the job's verdict, once.
+func (j *job) decide(v engine.Verdict) {
+	j.mu.Lock()
+	if j.decided {
+		j.mu.Unlock()
+		return
+	}
+	j.decided = true
+	if j.timer != nil {
+		j.timer.Stop()
+	}
+	lost := j.lost
+	j.mu.Unlock()
+	if j.suspect {
+		j.s.suspect.CompareAndSwap(j, nil)
+	}
+	if lost && !j.mayStillWin(&v) {
+		j.forget()
+		return
+	}
+	j.carryOut(v)
+}
+
+// mayStillWin reports whether a verdict counts although the delivery is lost:
+// the success of an older run does, unless something else is terminal.
+func (j *job) mayStillWin(v *engine.Verdict) bool {
+	return !j.s.eng.Covered && v.Record != nil && v.Record.State == driver.Success
+}
+
+func (j *job) carryOut(v engine.Verdict) {
+	if v.Record == nil || j.s.eng.Covered {
+		j.settle(v)
+		return
+	}
+	j.s.records.Go(*v.Record, func(err error) { j.recorded(v, err) })
+}
+
+// recorded goes on after the backend answered.
+func (j *job) recorded(v engine.Verdict, err error) {
+	switch {
+	case err == nil:
+		j.settle(v)
+	case errors.Is(err, driver.ErrStale):
+		go j.refused()
+	case errors.Is(err, driver.ErrStarted):
+		j.carryOut(j.attempt.Bury(engine.Lost(), time.Now()))
+	case errors.Is(err, driver.ErrTooLarge) && v.Record.State == driver.Success:
+		j.carryOut(j.tooLarge(err))
+	case errors.Is(err, driver.ErrClosed):
+		j.forget()
+	default:
+		j.again("verdict not recorded", err, func() { j.carryOut(v) })
+	}
+}
+
+// tooLarge is the verdict on a result that the store refused.
+func (j *job) tooLarge(err error) engine.Verdict {
+	return j.attempt.Fail(&engine.PermanentError{Err: fmt.Errorf("result: %w", err)}, time.Now())
+}
+
+// refused reads the record that refused the verdict, and settles as it says.
+func (j *job) refused() {
+	r, err := j.s.eng.Hub.Get(context.WithoutCancel(j.s.base), j.d.ID)
+	switch {
+	case errors.Is(err, driver.ErrClosed):
+		j.forget()
+	case err != nil:
+		j.again("record not read", err, func() { go j.refused() })
+	default:
+		j.settle(j.attempt.Refused(r, time.Now()))
+	}
+}
+
+func (j *job) settle(v engine.Verdict) {
+	if j.isLost() {
+		j.forget()
+		return
+	}
+	st := driver.Settlement{Delivery: j.d, Action: v.Action, Delay: v.Delay, Then: v.Then}
+	if j.s.eng.Covered {
+		st.Record = v.Record
+	}
+	j.s.settles.Go(st, func(err error) { j.settled(v, err) })
+}
+
+// settled goes on after the broker answered. ErrLeaseLost means done or lost:
+// the record says which, and is written already.
+func (j *job) settled(v engine.Verdict, err error) {
+	switch {
+	case err == nil, errors.Is(err, driver.ErrStale), errors.Is(err, driver.ErrLeaseLost), errors.Is(err, driver.ErrClosed):
+		j.forget()
+	case errors.Is(err, driver.ErrStarted):
+		j.settle(j.attempt.Bury(engine.Lost(), time.Now()))
+	case errors.Is(err, driver.ErrTooLarge) && v.Record != nil && v.Record.State == driver.Success:
+		j.settle(j.tooLarge(err))
+	default:
+		j.again("not settled", err, func() { j.settle(v) })
+	}
+}
+
+// again tries a failed write later, for as long as the delivery is ours.
+func (j *job) again(what string, err error, do func()) {
+	j.mu.Lock()
+	j.tries++
+	wait := min(retryFirst<<min(j.tries, 10), retryMax)
+	gone := j.gone || j.lost
+	j.mu.Unlock()
+	if gone {
+		j.forget()
+		return
+	}
+	j.s.log.Warn("chicory: "+what+", trying again", j.logAttrs("error", err, "wait", wait)...)
+	time.AfterFunc(wait, func() {
+		if j.isGone() {
+			return
+		}
+		do()
+	})
+}
+
+func (j *job) isGone() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.gone
+}
+
+// forget ends the job: its lease is extended no more.
+func (j *job) forget() {
+	j.mu.Lock()
+	gone := j.gone
+	j.gone = true
+	j.mu.Unlock()
+	if !gone {
+		j.s.jobs.remove(j)
+	}
+}

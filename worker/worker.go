@@ -1,0 +1,263 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/chicory-go/chicory"
+	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/internal/engine"
+)
+
+var nameCount atomic.Int64
+
+// A Worker runs the tasks of an app. It is safe for concurrent use.
+type Worker struct {
+	core *engine.Core
+	opts Options
+	err  error // of the options
+
+	mu      sync.Mutex
+	session *session // while running
+}
+
+// New returns a worker of app. Mistakes in the options are returned by Run.
+func New(app *chicory.App, opts Options) *Worker {
+	w := &Worker{core: app.Core()}
+	w.opts, w.err = opts.filled()
+	if w.opts.Logger == nil {
+		w.opts.Logger = w.core.Log
+	}
+	return w
+}
+
+// ErrRunning is returned by Run of a worker that runs already.
+var ErrRunning = errors.New("chicory: worker is running already")
+
+// Run runs tasks until ctx ends, then stops receiving, gives back what has not
+// started, lets handlers run on for Options.ShutdownTimeout, cancels those that
+// are left, and returns nil. It connects the app if it is not connected, and
+// then disconnects it too. Mistakes in options or registrations, and a broker
+// that was closed underneath, are returned as errors.
+func (w *Worker) Run(ctx context.Context) error {
+	if w.err != nil {
+		return w.err
+	}
+	if err := w.core.Tasks.Err(); err != nil {
+		return err
+	}
+	eng, disconnect, err := w.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer disconnect()
+	queues, err := w.queues()
+	if err != nil {
+		return err
+	}
+	s, err := newSession(ctx, w, eng, queues)
+	if err != nil {
+		return err
+	}
+	if !w.enter(s) {
+		return errors.Join(ErrRunning, s.sub.Close(context.WithoutCancel(ctx)))
+	}
+	defer w.enter(nil)
+	w.opts.Logger.Info("chicory: worker started", "worker", w.opts.Name, "concurrency", w.opts.Concurrency,
+		"queues", queueNames(queues), "tasks", w.core.Tasks.Names())
+	err = s.run(ctx)
+	w.opts.Logger.Info("chicory: worker stopped", "worker", w.opts.Name)
+	return err
+}
+
+// enter makes s the running session; nil ends it.
+func (w *Worker) enter(s *session) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s != nil && w.session != nil {
+		return false
+	}
+	w.session = s
+	return true
+}
+
+func (w *Worker) connect(ctx context.Context) (eng *engine.Engine, disconnect func(), err error) {
+	eng, err = w.core.Engine()
+	if !errors.Is(err, engine.ErrNotConnected) {
+		return eng, func() {}, err
+	}
+	if err := w.core.Connect(ctx); err != nil {
+		return nil, nil, err
+	}
+	eng, err = w.core.Engine()
+	return eng, func() {
+		if err := w.core.Disconnect(context.WithoutCancel(ctx)); err != nil {
+			w.opts.Logger.Warn("chicory: disconnect", "error", err)
+		}
+	}, err
+}
+
+func (w *Worker) queues() ([]driver.QueueSpec, error) {
+	var qs []driver.QueueSpec
+	for _, q := range w.opts.Queues {
+		qs = append(qs, driver.QueueSpec{Name: q.Name, Weight: max(1, q.Weight)})
+	}
+	if len(qs) == 0 {
+		for _, name := range w.core.Tasks.Queues(&w.core.Defaults) {
+			qs = append(qs, driver.QueueSpec{Name: name, Weight: 1})
+		}
+	}
+	if len(qs) == 0 {
+		return nil, fmt.Errorf("%w: worker has no queues: no task has a handler and Options.Queues is empty", chicory.ErrValidation)
+	}
+	return qs, nil
+}
+
+func queueNames(qs []driver.QueueSpec) string {
+	var names []string
+	for _, q := range qs {
+		names = append(names, q.Name)
+	}
+	return strings.Join(names, ",")
+}
+
+// Health returns nil while the worker runs and can take tasks. Otherwise it
+// says what is wrong: the worker does not run, the broker is away, or handlers
+// ignore their cancelled contexts and keep their slots.
+func (w *Worker) Health() error {
+	w.mu.Lock()
+	s := w.session
+	w.mu.Unlock()
+	if s == nil {
+		return errors.New("chicory: worker is not running")
+	}
+	return s.health()
+}
+
+// Running returns how many handlers run now.
+func (w *Worker) Running() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.session == nil {
+		return 0
+	}
+	return w.session.slots.used()
+}
+
+// slots bounds the handlers that run at once.
+type slots struct {
+	size int
+	free atomic.Int64
+	wake chan struct{}
+}
+
+func newSlots(n int) *slots {
+	s := &slots{size: n, wake: make(chan struct{}, 1)}
+	s.free.Store(int64(n))
+	return s
+}
+
+// take waits for free slots and takes all of them; 0 if ctx ends.
+func (s *slots) take(ctx context.Context) int {
+	for {
+		if ctx.Err() != nil {
+			return 0
+		}
+		if n := s.free.Swap(0); n > 0 {
+			return int(n)
+		}
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return 0
+		}
+	}
+}
+
+func (s *slots) give(n int) {
+	if n == 0 {
+		return
+	}
+	s.free.Add(int64(n))
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// used returns the slots that are not free: running handlers, and those taken
+// for a receive in progress.
+func (s *slots) used() int { return s.size - int(s.free.Load()) }
+
+// inflight holds the jobs whose deliveries are not settled.
+type inflight struct {
+	mu   sync.Mutex
+	jobs map[*job]struct{}
+	none sync.Cond
+}
+
+func newInflight() *inflight {
+	f := &inflight{jobs: map[*job]struct{}{}}
+	f.none.L = &f.mu
+	return f
+}
+
+func (f *inflight) add(j *job) {
+	f.mu.Lock()
+	f.jobs[j] = struct{}{}
+	f.mu.Unlock()
+}
+
+func (f *inflight) remove(j *job) {
+	f.mu.Lock()
+	delete(f.jobs, j)
+	if len(f.jobs) == 0 {
+		f.none.Broadcast()
+	}
+	f.mu.Unlock()
+}
+
+func (f *inflight) all() []*job {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	js := make([]*job, 0, len(f.jobs))
+	for j := range f.jobs {
+		js = append(js, j)
+	}
+	return js
+}
+
+// empty returns a channel that is closed once there are no jobs.
+func (f *inflight) empty() <-chan struct{} {
+	ch := make(chan struct{})
+	go func() {
+		f.mu.Lock()
+		for len(f.jobs) > 0 {
+			f.none.Wait()
+		}
+		f.mu.Unlock()
+		close(ch)
+	}()
+	return ch
+}
+
+func sortedNames(js []*job) []string {
+	var names []string
+	for _, j := range js {
+		names = append(names, fmt.Sprintf("%s (%s)", j.call.Name, j.d.ID))
+	}
+	slices.Sort(names)
+	return names
+}
+
+// logAttrs are what every line about a job says.
+func (j *job) logAttrs(more ...any) []any {
+	return append([]any{slog.String("task", j.call.Name), slog.String("id", j.d.ID),
+		slog.String("queue", j.d.Queue), slog.Int("attempt", int(j.d.Attempt))}, more...)
+}
