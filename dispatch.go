@@ -32,7 +32,7 @@ func (t *Task[In, Out]) Delay(ctx context.Context, in In, opts ...CallOption) (*
 	if err != nil {
 		return nil, err
 	}
-	c, err := t.call(eng, opts)
+	c, err := t.call(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,13 @@ func (t *Task[In, Out]) Delay(ctx context.Context, in In, opts ...CallOption) (*
 	if err != nil {
 		return nil, err
 	}
-	return &AsyncResult[Out]{app: t.app, id: m.ID, name: t.def.name, ignored: c.policy.IgnoreResult}, nil
+	return &AsyncResult[Out]{app: t.app, id: m.ID, name: t.def.name, ignored: t.ignored(c)}, nil
+}
+
+// ignored reports whether the call's result is ignored.
+func (t *Task[In, Out]) ignored(c *callSettings) bool {
+	p := c.policy.Over(&t.policy)
+	return p.IgnoreResult
 }
 
 // Send enqueues the task and returns its id: fire and forget. The result is
@@ -54,7 +60,7 @@ func (t *Task[In, Out]) Send(ctx context.Context, in In, opts ...CallOption) (st
 	if err != nil {
 		return "", err
 	}
-	c, err := t.call(eng, opts)
+	c, err := t.call(opts)
 	if err != nil {
 		return "", err
 	}
@@ -73,7 +79,7 @@ func (t *Task[In, Out]) DelayMany(ctx context.Context, ins []In, opts ...CallOpt
 	if err != nil {
 		return nil, err
 	}
-	c, err := t.call(eng, opts)
+	c, err := t.call(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +99,7 @@ func (t *Task[In, Out]) sendMany(ctx context.Context, eng *engine.Engine, c *cal
 	var index []int
 	for i := range ins {
 		m, err := t.message(ctx, eng, c, ins[i])
-		rs[i] = &AsyncResult[Out]{app: t.app, name: t.def.name, ignored: c.policy.IgnoreResult}
+		rs[i] = &AsyncResult[Out]{app: t.app, name: t.def.name, ignored: t.ignored(c)}
 		if m != nil {
 			rs[i].id = m.ID
 		}
@@ -116,7 +122,7 @@ func (t *Task[In, Out]) Result(id string) *AsyncResult[Out] {
 }
 
 // call resolves the options of one call.
-func (t *Task[In, Out]) call(eng *engine.Engine, opts []CallOption) (*callSettings, error) {
+func (t *Task[In, Out]) call(opts []CallOption) (*callSettings, error) {
 	c := &callSettings{}
 	for _, o := range opts {
 		if o == nil {

@@ -305,9 +305,13 @@ func (j *job) judge(contentType string, body []byte, err error) {
 
 func (j *job) fail(err error, now time.Time) {
 	v := j.attempt.Fail(err, now)
-	if v.Record == nil || v.Record.State != driver.Retry {
+	var snooze *engine.SnoozeError
+	switch {
+	case len(v.Then) == 0 || v.Then[0].Dead != nil:
 		j.s.log.Warn("chicory: task failed for good", j.logAttrs("error", err)...)
-	} else {
+	case errors.As(err, &snooze):
+		j.s.log.Debug("chicory: task snoozed", j.logAttrs("wait", v.Then[0].Delay)...)
+	default:
 		j.s.log.Info("chicory: task failed, will retry", j.logAttrs("error", err, "wait", v.Then[0].Delay)...)
 	}
 	j.decide(v)

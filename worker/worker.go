@@ -62,7 +62,10 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	s, err := newSession(ctx, w, eng, queues)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil // stopped before it began
+	case err != nil:
 		return err
 	}
 	if !w.enter(s) {
