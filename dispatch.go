@@ -39,11 +39,11 @@ func (t *Task[In, Out]) Delay(ctx context.Context, in In, opts ...CallOption) (*
 	if eng.Backend == nil {
 		return nil, fmt.Errorf("%w: task %s; use Send, or set Config.Backend", ErrNoBackend, t.def.name)
 	}
-	m, err := t.send(ctx, eng, c, in)
+	id, err := t.send(ctx, eng, c, in)
 	if err != nil {
 		return nil, err
 	}
-	return &AsyncResult[Out]{app: t.app, id: m.ID, name: t.def.name, ignored: t.ignored(c)}, nil
+	return &AsyncResult[Out]{app: t.app, id: id, name: t.def.name, ignored: t.ignored(c)}, nil
 }
 
 // ignored reports whether the call's result is ignored.
@@ -64,11 +64,7 @@ func (t *Task[In, Out]) Send(ctx context.Context, in In, opts ...CallOption) (st
 	if err != nil {
 		return "", err
 	}
-	m, err := t.send(ctx, eng, c, in)
-	if err != nil {
-		return "", err
-	}
-	return m.ID, nil
+	return t.send(ctx, eng, c, in)
 }
 
 // DelayMany enqueues a batch, which is faster than one by one. The handles are
@@ -95,21 +91,19 @@ func (t *Task[In, Out]) DelayMany(ctx context.Context, ins []In, opts ...CallOpt
 func (t *Task[In, Out]) sendMany(ctx context.Context, eng *engine.Engine, c *callSettings, ins []In) ([]*AsyncResult[Out], error) {
 	rs := make([]*AsyncResult[Out], len(ins))
 	errs := make([]error, len(ins))
-	var ms []*driver.Message
+	var ps []*engine.Publication
 	var index []int
 	for i := range ins {
-		m, err := t.message(ctx, eng, c, ins[i])
-		rs[i] = &AsyncResult[Out]{app: t.app, name: t.def.name, ignored: t.ignored(c)}
-		if m != nil {
-			rs[i].id = m.ID
-		}
+		p := &engine.Publication{}
+		err := t.message(ctx, eng, c, &p.Message, ins[i])
+		rs[i] = &AsyncResult[Out]{app: t.app, name: t.def.name, ignored: t.ignored(c), id: p.Message.ID}
 		if err != nil {
 			errs[i] = &PublishError{ID: rs[i].id, Err: err}
 			continue
 		}
-		ms, index = append(ms, m), append(index, i)
+		ps, index = append(ps, p), append(index, i)
 	}
-	for j, err := range eng.PublishAll(ctx, ms, c.id != "") {
+	for j, err := range eng.PublishAll(ctx, ps, c.id != "") {
 		errs[index[j]] = err
 	}
 	return rs, driver.Batch(errs)
@@ -121,9 +115,15 @@ func (t *Task[In, Out]) Result(id string) *AsyncResult[Out] {
 	return &AsyncResult[Out]{app: t.app, id: id, name: t.def.name}
 }
 
+// noOptions is what a call without options shares; it is never changed.
+var noOptions callSettings
+
 // call resolves the options of one call.
 func (t *Task[In, Out]) call(opts []CallOption) (*callSettings, error) {
-	c := &callSettings{}
+	c := &noOptions
+	if len(opts) > 0 {
+		c = &callSettings{}
+	}
 	for _, o := range opts {
 		if o == nil {
 			return nil, fmt.Errorf("%w: nil option", ErrValidation)
@@ -138,25 +138,27 @@ func (t *Task[In, Out]) call(opts []CallOption) (*callSettings, error) {
 	return c, nil
 }
 
-func (t *Task[In, Out]) send(ctx context.Context, eng *engine.Engine, c *callSettings, in In) (*driver.Message, error) {
-	m, err := t.message(ctx, eng, c, in)
-	if err != nil {
-		return m, err
+func (t *Task[In, Out]) send(ctx context.Context, eng *engine.Engine, c *callSettings, in In) (string, error) {
+	p := &engine.Publication{}
+	if err := t.message(ctx, eng, c, &p.Message, in); err != nil {
+		return "", err
 	}
-	return m, eng.Publish(ctx, m, c.id != "")
+	if err := eng.Publish(ctx, p, c.id != ""); err != nil {
+		return "", err
+	}
+	return p.Message.ID, nil
 }
 
-// message passes the call through the middleware and builds its message. The
+// message passes the call through the middleware and fills in its message. The
 // id is set even if it fails.
-func (t *Task[In, Out]) message(ctx context.Context, eng *engine.Engine, c *callSettings, in In) (*driver.Message, error) {
-	perCall := c.policy
-	p := perCall.Over(&t.policy)
-	m := &driver.Message{ID: c.id, Queue: p.Queue, Attempt: 1, Priority: p.Priority, Once: p.Once,
-		Delay: c.delay, Deadline: deadline(c, &p)}
+func (t *Task[In, Out]) message(ctx context.Context, eng *engine.Engine, c *callSettings, m *driver.Message, in In) error {
+	p := c.policy.Over(&t.policy)
+	m.ID, m.Queue, m.Attempt, m.Priority, m.Once = c.id, p.Queue, 1, p.Priority, p.Once
+	m.Delay, m.Deadline = c.delay, deadline(c, &p)
 	if m.ID == "" {
 		id, err := uuid.NewV7()
 		if err != nil {
-			return nil, fmt.Errorf("chicory: make an id: %w", err)
+			return fmt.Errorf("chicory: make an id: %w", err)
 		}
 		m.ID = id.String()
 	}
@@ -168,15 +170,16 @@ func (t *Task[In, Out]) message(ctx context.Context, eng *engine.Engine, c *call
 		m.ReplyTo = eng.Hub.Address()
 	}
 	if err := context.Cause(ctx); err != nil {
-		return m, err
+		return err
 	}
-	env := &engine.Envelope{Name: t.def.name, ContentType: t.app.cfg.Codec.ContentType(), Headers: c.headers, Policy: travelling(perCall)}
+	env := engine.Envelope{Name: t.def.name, ContentType: t.app.cfg.Codec.ContentType(), Headers: c.headers, Policy: travelling(c.policy)}
 	if len(t.app.cfg.Middleware) > 0 {
-		if err := t.app.dispatch(ctx, m, env); err != nil {
-			return m, err
+		var err error
+		if env.Headers, err = t.app.dispatch(ctx, m, &env); err != nil {
+			return err
 		}
 	}
-	return m, t.encode(m, env, in)
+	return t.encode(m, &env, in)
 }
 
 // travelling returns the fields of a call's policy that the envelope carries;
@@ -222,8 +225,9 @@ type Dispatch func(ctx context.Context, out *Outgoing) error
 // before the argument is encoded and the message is published, once per task.
 type Middleware func(next Dispatch) Dispatch
 
-// dispatch runs the middleware on a message under construction.
-func (a *App) dispatch(ctx context.Context, m *driver.Message, env *engine.Envelope) error {
+// dispatch runs the middleware on a message under construction and returns its
+// headers.
+func (a *App) dispatch(ctx context.Context, m *driver.Message, env *engine.Envelope) (map[string]string, error) {
 	out := &Outgoing{ID: m.ID, Name: env.Name, Queue: m.Queue, Headers: map[string]string{}}
 	for k, v := range env.Headers {
 		out.Headers[k] = v
@@ -234,16 +238,15 @@ func (a *App) dispatch(ctx context.Context, m *driver.Message, env *engine.Envel
 		next = a.cfg.Middleware[i](next)
 	}
 	if err := next(ctx, out); err != nil {
-		return err
+		return nil, err
 	}
 	if !passed {
-		return fmt.Errorf("%w: middleware kept task %s", ErrValidation, env.Name)
+		return nil, fmt.Errorf("%w: middleware kept task %s", ErrValidation, out.Name)
 	}
 	for k := range out.Headers {
 		if err := checkHeader(k); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	env.Headers = out.Headers
-	return nil
+	return out.Headers, nil
 }

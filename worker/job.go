@@ -25,19 +25,26 @@ type job struct {
 	call    engine.Call
 	attempt engine.Attempt
 	ctx     taskCtx
+	verdict engine.Verdict
 
-	mu      sync.Mutex
-	cancel  context.CancelCauseFunc // while the handler runs
-	timer   *time.Timer             // time-out, then hung
-	cause   error                   // why the context ended before the handler returned
-	lost    bool                    // the delivery is no longer ours
-	decided bool                    // the verdict is under way
-	gone    bool                    // forgotten
-	tries   int                     // failed writes in a row
+	contentType string // of the result
+	body        []byte
+
+	mu       sync.Mutex
+	running  bool                    // the handler runs
+	cancel   context.CancelCauseFunc // of the context, once somebody looked at it
+	deadline time.Time
+	alarm    *alarm // time-out, then hung
+	cause    error  // why the context ended before the handler returned
+	lost     bool   // the delivery is no longer ours
+	decided  bool   // the verdict is under way
+	gone     bool   // forgotten
+	tries    int    // failed writes in a row
 }
 
 // run lives one job up to its verdict; recording and settling go on behind.
 func (j *job) run() {
+	defer j.s.handlers.Done()
 	defer j.s.slots.give(1)
 	if v, early := j.admit(); early {
 		j.decide(v)
@@ -51,8 +58,7 @@ func (j *job) run() {
 		j.decide(v)
 		return
 	}
-	contentType, body, err := j.handle()
-	j.judge(contentType, body, err)
+	j.judge(j.handle())
 }
 
 // admit reads the delivery and refuses what must not start.
@@ -167,23 +173,29 @@ func (j *job) expired() bool {
 	return j.d.Deadline > 0 && time.Now().UnixMilli() > j.d.Deadline
 }
 
-// handle runs the handler within its time.
-func (j *job) handle() (contentType string, body []byte, err error) {
-	ctx := j.open()
+// handle runs the handler within its time. What it returns besides the error is
+// in j.contentType and j.body.
+func (j *job) handle() (err error) {
+	j.open()
 	defer j.close()
-	if err := context.Cause(ctx); err != nil {
-		return "", nil, err
+	if j.isLost() {
+		return engine.ErrLeaseLost
 	}
-	h := func(ctx context.Context) (err error) {
-		defer recovered(&err)
-		contentType, body, err = j.task.Run(ctx, &j.env)
-		return err
+	if len(j.s.opts.Middleware) == 0 {
+		return j.runHandler(&j.ctx)
 	}
+	h := j.runHandler
 	for i := len(j.s.opts.Middleware) - 1; i >= 0; i-- {
 		h = j.s.opts.Middleware[i](h)
 	}
 	defer recovered(&err)
-	return contentType, body, h(ctx)
+	return h(&j.ctx)
+}
+
+func (j *job) runHandler(ctx context.Context) (err error) {
+	defer recovered(&err)
+	j.contentType, j.body, err = j.task.Run(ctx, &j.env)
+	return err
 }
 
 // recovered turns a panic into an error.
@@ -193,55 +205,67 @@ func recovered(err *error) {
 	}
 }
 
-// open makes the handler's context, which has ended if the delivery is lost
-// already.
-func (j *job) open() context.Context {
-	inner, cancel := context.WithCancelCause(j.s.base)
-	timeout := j.attempt.Policy.Timeout
+// open begins the time of the handler.
+func (j *job) open() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.ctx = taskCtx{Context: inner, call: &j.call}
-	if timeout > 0 {
-		j.ctx.deadline = time.Now().Add(timeout)
+	j.running = true
+	j.ctx.job = j
+	if timeout := j.attempt.Policy.Timeout; timeout > 0 && !j.lost {
+		j.deadline = time.Now().Add(timeout)
+		j.alarm = j.s.alarms.set(j, j.deadline)
 	}
-	j.cancel = cancel
-	if j.lost {
-		cancel(engine.ErrLeaseLost)
-	} else if timeout > 0 {
-		j.timer = time.AfterFunc(timeout, j.timeout)
-	}
-	return &j.ctx
 }
 
 // close ends the handler's context.
 func (j *job) close() {
 	j.mu.Lock()
-	if j.timer != nil {
-		j.timer.Stop()
+	j.s.alarms.clear(j.alarm)
+	j.alarm = nil
+	j.running = false
+	j.cause = j.causeLocked()
+	if j.cancel != nil {
+		j.cancel(nil)
 	}
-	j.cause = context.Cause(j.ctx.Context)
 	j.mu.Unlock()
-	j.cancel(nil)
 	j.s.hung.remove(j)
 }
 
-// timeout cancels the handler, and gives it a while to obey.
-func (j *job) timeout() {
-	j.interrupt(engine.ErrTimeout)
+// causeLocked is why the handler's context has ended, nil if it has not.
+func (j *job) causeLocked() error {
+	if j.cause != nil {
+		return j.cause
+	}
+	return context.Cause(j.s.base)
 }
 
-// interrupt cancels the handler's context with cause, if it runs.
+// interrupt cancels the handler's context with cause, if it runs, and gives it
+// a while to obey.
 func (j *job) interrupt(cause error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.cancel == nil || j.decided {
+	if !j.running || j.decided || j.cause != nil {
 		return
 	}
-	j.cancel(cause)
-	if j.timer != nil {
-		j.timer.Stop()
+	j.cause = cause
+	if j.cancel != nil {
+		j.cancel(cause)
 	}
-	j.timer = time.AfterFunc(hungGrace, j.hang)
+	j.s.alarms.clear(j.alarm)
+	j.alarm = j.s.alarms.set(j, time.Now().Add(hungGrace))
+}
+
+// ring is called when the job's alarm goes off: its time is up, or it ignores
+// its cancelled context.
+func (j *job) ring() {
+	j.mu.Lock()
+	interrupted := j.cause != nil
+	j.mu.Unlock()
+	if interrupted {
+		j.hang()
+	} else {
+		j.interrupt(engine.ErrTimeout)
+	}
 }
 
 // hang gives up on a handler that ignores its cancelled context: it keeps its
@@ -259,14 +283,10 @@ func (j *job) hang() {
 func (j *job) abandonHandler() {
 	a, now := &j.attempt, time.Now()
 	j.mu.Lock()
-	var cause error
-	if j.cancel != nil {
-		cause = context.Cause(j.ctx.Context)
-	}
-	started := j.cancel != nil
+	running, cause := j.running, j.causeLocked()
 	j.mu.Unlock()
 	switch {
-	case !started:
+	case !running:
 		j.decide(a.GiveBack(0))
 	case j.isLost():
 		j.decide(a.Done())
@@ -282,12 +302,12 @@ func (j *job) abandonHandler() {
 }
 
 // judge turns what the handler returned into the verdict.
-func (j *job) judge(contentType string, body []byte, err error) {
+func (j *job) judge(err error) {
 	a, now := &j.attempt, time.Now()
 	cause := j.cause
 	switch {
 	case err == nil:
-		j.decide(a.Succeed(contentType, body))
+		j.decide(a.Succeed(j.contentType, j.body))
 	case errors.Is(cause, engine.ErrLeaseLost):
 		j.decide(a.Done())
 	case errors.Is(cause, engine.ErrCancelled):
@@ -335,32 +355,6 @@ func (j *job) lose() {
 	j.lost = true
 	j.mu.Unlock()
 	j.interrupt(engine.ErrLeaseLost)
-}
-
-// taskCtx is a handler's context: it knows its call and its deadline without a
-// chain of values.
-type taskCtx struct {
-	context.Context
-	call     *engine.Call
-	deadline time.Time
-}
-
-func (c *taskCtx) Value(key any) any {
-	if key == (engine.CallKey{}) {
-		return c.call
-	}
-	return c.Context.Value(key)
-}
-
-func (c *taskCtx) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
-
-// Err says DeadlineExceeded for a time-out, as contexts do.
-func (c *taskCtx) Err() error {
-	err := c.Context.Err()
-	if err != nil && errors.Is(context.Cause(c.Context), engine.ErrTimeout) {
-		return context.DeadlineExceeded
-	}
-	return err
 }
 
 // hungJobs are the jobs whose handlers do not return.

@@ -34,14 +34,15 @@ type session struct {
 	loops    sync.WaitGroup
 
 	starts  *batch.Batcher[*startItem]
-	records *batch.Batcher[driver.Update]
-	settles *batch.Batcher[driver.Settlement]
+	records *batch.Batcher[*job]
+	settles *batch.Batcher[*job]
 
 	stopping atomic.Bool
 	suspect  atomic.Pointer[job] // the one suspect that runs
 	hung     hungJobs
 	away     atomic.Pointer[error] // what Receive said last
 	sessions lostWatch
+	alarms   alarms
 }
 
 // Times of a session.
@@ -72,11 +73,9 @@ func newSession(ctx context.Context, w *Worker, eng *engine.Engine, queues []dri
 	s.sub = sub
 	s.base, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	background := context.WithoutCancel(ctx)
-	s.starts = batch.New(background, settleBatch, s.flushStarts)
-	s.records = batch.New(background, settleBatch, func(ctx context.Context, us []driver.Update) error {
-		return eng.Backend.Apply(ctx, us)
-	})
-	s.settles = batch.New(background, settleBatch, sub.Settle)
+	s.starts = batch.New(background, settleBatch, s.flushStarts, nil)
+	s.records = batch.New(background, settleBatch, s.flushRecords, (*job).recorded)
+	s.settles = batch.New(background, settleBatch, s.flushSettles, (*job).settled)
 	return s, nil
 }
 
@@ -186,7 +185,8 @@ func (s *session) accept(ds []*driver.Delivery) {
 		}
 		s.jobs.add(j)
 		s.sessions.watch(s, d.Lost)
-		s.handlers.Go(j.run)
+		s.handlers.Add(1)
+		go j.run()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/chicory-go/chicory/driver"
@@ -23,9 +24,6 @@ func (j *job) decide(v engine.Verdict) {
 		return
 	}
 	j.decided = true
-	if j.timer != nil {
-		j.timer.Stop()
-	}
 	lost := j.lost
 	j.mu.Unlock()
 	if j.suspect {
@@ -45,15 +43,47 @@ func (j *job) mayStillWin(v *engine.Verdict) bool {
 }
 
 func (j *job) carryOut(v engine.Verdict) {
+	j.verdict = v
 	if v.Record == nil || j.s.eng.Covered {
 		j.settle(v)
 		return
 	}
-	j.s.records.Go(*v.Record, func(err error) { j.recorded(v, err) })
+	j.s.records.Go(j)
 }
 
+// flushRecords writes the verdicts of jobs.
+func (s *session) flushRecords(ctx context.Context, js []*job) error {
+	us := make([]driver.Update, len(js))
+	for i, j := range js {
+		us[i] = *j.verdict.Record
+	}
+	return s.eng.Backend.Apply(ctx, us)
+}
+
+// flushSettles settles the deliveries of jobs.
+func (s *session) flushSettles(ctx context.Context, js []*job) error {
+	buf := settlements.Get().(*[]driver.Settlement)
+	defer settlements.Put(buf)
+	ss := (*buf)[:0]
+	for _, j := range js {
+		v := &j.verdict
+		st := driver.Settlement{Delivery: j.d, Action: v.Action, Delay: v.Delay, Then: v.Then}
+		if s.eng.Covered {
+			st.Record = v.Record
+		}
+		ss = append(ss, st)
+	}
+	err := s.sub.Settle(ctx, ss)
+	clear(ss)
+	*buf = ss
+	return err
+}
+
+var settlements = sync.Pool{New: func() any { return new([]driver.Settlement) }}
+
 // recorded goes on after the backend answered.
-func (j *job) recorded(v engine.Verdict, err error) {
+func (j *job) recorded(err error) {
+	v := j.verdict
 	switch {
 	case err == nil:
 		j.settle(v)
@@ -93,16 +123,14 @@ func (j *job) settle(v engine.Verdict) {
 		j.forget()
 		return
 	}
-	st := driver.Settlement{Delivery: j.d, Action: v.Action, Delay: v.Delay, Then: v.Then}
-	if j.s.eng.Covered {
-		st.Record = v.Record
-	}
-	j.s.settles.Go(st, func(err error) { j.settled(v, err) })
+	j.verdict = v
+	j.s.settles.Go(j)
 }
 
 // settled goes on after the broker answered. ErrLeaseLost means done or lost:
 // the record says which, and is written already.
-func (j *job) settled(v engine.Verdict, err error) {
+func (j *job) settled(err error) {
+	v := j.verdict
 	switch {
 	case err == nil, errors.Is(err, driver.ErrStale), errors.Is(err, driver.ErrLeaseLost), errors.Is(err, driver.ErrClosed):
 		j.forget()

@@ -18,6 +18,7 @@ type Flush[T any] func(ctx context.Context, items []T) error
 // A Batcher runs one flush at a time. It is safe for concurrent use.
 type Batcher[T any] struct {
 	flush Flush[T]
+	done  func(T, error)
 	max   int
 	ctx   context.Context
 	// waiters holds channels, so it belongs to one batcher: channels must not
@@ -26,26 +27,27 @@ type Batcher[T any] struct {
 
 	mu     sync.Mutex
 	queue  []entry[T]
+	spare  []entry[T] // the last batch, to be used again
+	items  []T        // of the flush in progress
 	busy   bool
 	closed bool
 	idle   sync.Cond
 }
 
+// An entry is an item in the queue; answer is nil for those of Go.
 type entry[T any] struct {
-	item T
-	done func(error)
+	item   T
+	answer chan error
 }
 
 // New returns a batcher of batches of up to max items. Flushes that gather the
 // items of several callers run under ctx; a caller of Do that finds the batcher
-// idle flushes its own item itself, under its own context.
-func New[T any](ctx context.Context, max int, flush Flush[T]) *Batcher[T] {
-	b := &Batcher[T]{flush: flush, max: max, ctx: ctx}
+// idle flushes its own item itself, under its own context. Done is called with
+// the answers to items of Go; it must not block.
+func New[T any](ctx context.Context, max int, flush Flush[T], done func(T, error)) *Batcher[T] {
+	b := &Batcher[T]{flush: flush, done: done, max: max, ctx: ctx}
 	b.idle.L = &b.mu
-	b.waiters.New = func() any {
-		answer := make(chan error, 1)
-		return &waiter{answer, func(err error) { answer <- err }}
-	}
+	b.waiters.New = func() any { return make(chan error, 1) }
 	return b
 }
 
@@ -63,29 +65,24 @@ func (b *Batcher[T]) Do(ctx context.Context, item T) error {
 		b.mu.Unlock()
 		return b.alone(ctx, item)
 	}
-	w := b.waiters.Get().(*waiter)
-	b.queue = append(b.queue, entry[T]{item, w.wake})
+	answer := b.waiters.Get().(chan error)
+	b.queue = append(b.queue, entry[T]{item, answer})
 	b.mu.Unlock()
 	select {
-	case err := <-w.answer:
-		b.waiters.Put(w)
+	case err := <-answer:
+		b.waiters.Put(answer) // only once it is empty again
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// A waiter is one caller of Do that found the batcher busy. It is used again
-// only once its answer was read.
-type waiter struct {
-	answer chan error
-	wake   func(error)
-}
-
 // alone flushes one item for a caller that found the batcher idle, and leaves
 // what piled up meanwhile to a goroutine.
 func (b *Batcher[T]) alone(ctx context.Context, item T) error {
-	err := driver.ItemError(b.flush(ctx, []T{item}), 0, 1)
+	b.items = append(b.items[:0], item)
+	err := driver.ItemError(b.flush(ctx, b.items), 0, 1)
+	clear(b.items)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.queue) > 0 {
@@ -96,16 +93,16 @@ func (b *Batcher[T]) alone(ctx context.Context, item T) error {
 	return err
 }
 
-// Go performs item and calls done with its answer from another goroutine. It
+// Go performs item behind; its answer goes to done, from another goroutine. It
 // never blocks.
-func (b *Batcher[T]) Go(item T, done func(error)) {
+func (b *Batcher[T]) Go(item T) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		go done(driver.ErrClosed)
+		go b.done(item, driver.ErrClosed)
 		return
 	}
-	b.queue = append(b.queue, entry[T]{item, done})
+	b.queue = append(b.queue, entry[T]{item: item})
 	if !b.busy {
 		b.busy = true
 		go b.drain()
@@ -114,7 +111,6 @@ func (b *Batcher[T]) Go(item T, done func(error)) {
 
 // drain flushes until nothing is left.
 func (b *Batcher[T]) drain() {
-	var items []T
 	for {
 		// Let the callers that the last batch woke queue up again: fuller
 		// batches, and no time lost on an idle system.
@@ -124,18 +120,27 @@ func (b *Batcher[T]) drain() {
 		if taken == nil {
 			return
 		}
-		items = items[:0]
+		b.items = b.items[:0]
 		for i := range taken {
-			items = append(items, taken[i].item)
+			b.items = append(b.items, taken[i].item)
 		}
-		err := b.flush(b.ctx, items)
+		err := b.flush(b.ctx, b.items)
+		clear(b.items)
 		for i := range taken {
-			taken[i].done(driver.ItemError(err, i, len(taken)))
+			b.answer(&taken[i], driver.ItemError(err, i, len(taken)))
 		}
 	}
 }
 
-// take returns the next batch, or nil and rests.
+func (b *Batcher[T]) answer(e *entry[T], err error) {
+	if e.answer != nil {
+		e.answer <- err
+	} else {
+		b.done(e.item, err)
+	}
+}
+
+// take returns the next batch, or nil and rests. The batch before is used again.
 func (b *Batcher[T]) take() []entry[T] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -144,11 +149,17 @@ func (b *Batcher[T]) take() []entry[T] {
 		b.rest()
 		return nil
 	}
-	taken := b.queue[:n:n]
-	if b.queue = b.queue[n:]; len(b.queue) == 0 {
-		b.queue = nil
+	clear(b.spare)
+	if n == len(b.queue) {
+		taken := b.queue
+		b.queue, b.spare = b.spare[:0], taken
+		return taken
 	}
-	return taken
+	b.spare = append(b.spare[:0], b.queue[:n]...)
+	left := copy(b.queue, b.queue[n:])
+	clear(b.queue[left:])
+	b.queue = b.queue[:left]
+	return b.spare
 }
 
 // rest marks the batcher idle; b.mu is held.

@@ -20,7 +20,7 @@ func TestIdleCallerFlushesAlone(t *testing.T) {
 			t.Errorf("got %d items under a foreign context, want the caller's own", len(items))
 		}
 		return nil
-	})
+	}, nil)
 	if err := b.Do(ctx, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestItemsPileUpBehindAFlush(t *testing.T) {
 				}
 			}
 			return driver.Batch(errs)
-		})
+		}, nil)
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {
@@ -68,7 +68,7 @@ func TestCallerObeysItsContext(t *testing.T) {
 		b := New(t.Context(), 8, func(ctx context.Context, _ []int) error {
 			time.Sleep(time.Hour)
 			return nil
-		})
+		}, nil)
 		go b.Do(t.Context(), 1)
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -84,12 +84,13 @@ func TestCloseWaitsAndRefuses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		done := false
+		answers := map[int]error{}
 		b := New(t.Context(), 8, func(context.Context, []int) error {
 			time.Sleep(time.Second)
 			done = true
 			return nil
-		})
-		b.Go(1, func(error) {})
+		}, func(item int, err error) { answers[item] = err })
+		b.Go(1)
 		b.Close()
 		if !done {
 			t.Error("Close did not wait for the flush in progress")
@@ -97,10 +98,10 @@ func TestCloseWaitsAndRefuses(t *testing.T) {
 		if err := b.Do(t.Context(), 2); !errors.Is(err, driver.ErrClosed) {
 			t.Errorf("got %v, want ErrClosed", err)
 		}
-		refused := make(chan error, 1)
-		b.Go(3, func(err error) { refused <- err })
-		if err := <-refused; !errors.Is(err, driver.ErrClosed) {
-			t.Errorf("got %v, want ErrClosed", err)
+		b.Go(3)
+		synctest.Wait()
+		if err, ok := answers[1]; err != nil || !ok || !errors.Is(answers[3], driver.ErrClosed) {
+			t.Errorf("got %v, want nil for the first and ErrClosed for the second", answers)
 		}
 	})
 }

@@ -24,7 +24,7 @@ type Engine struct {
 
 	ctx     context.Context
 	cancel  context.CancelFunc
-	publish *batch.Batcher[*publication]
+	publish *batch.Batcher[*Publication]
 	behind  behind
 	done    sync.WaitGroup
 }
@@ -36,7 +36,7 @@ const publishBatch = 256
 func New(ctx context.Context, broker driver.Broker, backend driver.Backend, log *slog.Logger, sweep time.Duration) (*Engine, error) {
 	e := &Engine{Broker: broker, Backend: backend, Log: log}
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	e.publish = batch.New(e.ctx, publishBatch, e.flush)
+	e.publish = batch.New(e.ctx, publishBatch, e.flush, nil)
 	if backend == nil {
 		return e, nil
 	}
@@ -70,11 +70,11 @@ func (e *Engine) Deduped(m *driver.Message) bool {
 	return !m.NoRecord || !m.Once && e.Broker.Info().Dedup
 }
 
-// A publication is a message on its way, with its PENDING record if the
-// backend keeps it apart.
-type publication struct {
-	m       *driver.Message
-	pending *driver.Update
+// A Publication is a message on its way, with its PENDING record.
+type Publication struct {
+	Message driver.Message
+	pending driver.Update
+	apart   bool // pending is to be written by itself
 }
 
 // Tries of a publish that certainly did not, or harmlessly may have, happened.
@@ -83,79 +83,74 @@ const (
 	publishWait  = 25 * time.Millisecond
 )
 
-// Publish stores m, and its PENDING record unless it has none. A chosen id
-// is claimed with a provisional record first, where the record is kept apart.
-// Failures are *PublishError.
-func (e *Engine) Publish(ctx context.Context, m *driver.Message, chosen bool) error {
-	p := e.publication(m)
-	if chosen && p.pending != nil {
-		if err := e.claim(ctx, p.pending); err != nil {
-			return &PublishError{ID: m.ID, Err: explain(err)}
+// Publish stores p's message, and its PENDING record unless it has none. A
+// chosen id is claimed with a provisional record first, where the record is
+// kept apart. Failures are *PublishError.
+func (e *Engine) Publish(ctx context.Context, p *Publication, chosen bool) error {
+	e.prepare(p)
+	if chosen && p.apart {
+		if err := e.claim(ctx, &p.pending); err != nil {
+			return &PublishError{ID: p.Message.ID, Err: explain(err)}
 		}
 	}
-	return e.try(ctx, m, func() error { return e.publish.Do(ctx, p) })
+	err := e.publish.Do(ctx, p)
+	if err == nil {
+		return nil
+	}
+	return e.retry(ctx, p, err)
 }
 
 // PublishAll is Publish for a batch; it returns one error per message.
-func (e *Engine) PublishAll(ctx context.Context, ms []*driver.Message, chosen bool) []error {
-	errs := make([]error, len(ms))
+func (e *Engine) PublishAll(ctx context.Context, ps []*Publication, chosen bool) []error {
+	errs := make([]error, len(ps))
 	if chosen {
-		for i, m := range ms {
-			errs[i] = e.Publish(ctx, m, true)
+		for i, p := range ps {
+			errs[i] = e.Publish(ctx, p, true)
 		}
 		return errs
 	}
-	for from := 0; from < len(ms); from += publishBatch {
-		to := min(from+publishBatch, len(ms))
-		e.publishPart(ctx, ms[from:to], errs[from:to])
+	for from := 0; from < len(ps); from += publishBatch {
+		to := min(from+publishBatch, len(ps))
+		e.publishPart(ctx, ps[from:to], errs[from:to])
 	}
 	return errs
 }
 
 // publishPart publishes one batch, then what may be repeated one by one.
-func (e *Engine) publishPart(ctx context.Context, ms []*driver.Message, errs []error) {
-	ps := make([]*publication, len(ms))
-	for i, m := range ms {
-		ps[i] = e.publication(m)
+func (e *Engine) publishPart(ctx context.Context, ps []*Publication, errs []error) {
+	for _, p := range ps {
+		e.prepare(p)
 	}
 	err := e.flush(ctx, ps)
-	for i, m := range ms {
-		first := driver.ItemError(err, i, len(ms))
-		if first == nil {
-			continue
+	if err == nil {
+		return
+	}
+	for i, p := range ps {
+		if first := driver.ItemError(err, i, len(ps)); first != nil {
+			errs[i] = e.retry(ctx, p, first)
 		}
-		errs[i] = e.try(ctx, m, func() error {
-			if err := first; err != nil {
-				first = nil
-				return err
-			}
-			return e.publish.Do(ctx, ps[i])
-		})
 	}
 }
 
-// publication returns m with its PENDING record, in the message itself where
-// the broker applies it.
-func (e *Engine) publication(m *driver.Message) *publication {
-	p := &publication{m: m}
-	switch {
-	case m.NoRecord:
-	case e.Covered:
-		m.Record = Pending(m, time.Now())
-	default:
-		p.pending = Pending(m, time.Now())
+// prepare gives p its PENDING record, in the message itself where the broker
+// applies it.
+func (e *Engine) prepare(p *Publication) {
+	if p.Message.NoRecord {
+		return
 	}
-	return p
+	p.pending = pending(&p.Message, time.Now())
+	if e.Covered {
+		p.Message.Record = &p.pending
+	} else {
+		p.apart = true
+	}
 }
 
-// try repeats what may be repeated and classifies what fails for good.
-func (e *Engine) try(ctx context.Context, m *driver.Message, do func() error) error {
-	unknown := false
-	for n, wait := 1, publishWait; ; n, wait = n+1, 2*wait {
-		err := do()
-		if err == nil {
-			return nil
-		}
+// retry repeats what may be repeated after a first failure, and classifies what
+// fails for good.
+func (e *Engine) retry(ctx context.Context, p *Publication, err error) error {
+	m, unknown := &p.Message, false
+	for n, wait := 1, publishWait; err != nil; n, wait = n+1, 2*wait {
 		final := finalPublish(err)
 		transient := errors.Is(err, driver.ErrTransient)
 		unknown = unknown || !transient && !final
@@ -164,7 +159,9 @@ func (e *Engine) try(ctx context.Context, m *driver.Message, do func() error) er
 			return &PublishError{ID: m.ID, Unknown: unknown, Err: explain(err)}
 		}
 		m.Repeat = m.Repeat || unknown
+		err = e.publish.Do(ctx, p)
 	}
+	return nil
 }
 
 // finalPublish reports whether err is an answer rather than an accident.
@@ -198,16 +195,19 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // flush publishes a batch, then writes the PENDING records of what was stored.
 // A record that cannot be written now is written behind: it fails no publish.
-func (e *Engine) flush(ctx context.Context, ps []*publication) error {
-	ms := make([]*driver.Message, len(ps))
-	for i, p := range ps {
-		ms[i] = p.m
+func (e *Engine) flush(ctx context.Context, ps []*Publication) error {
+	ms := messages.Get().(*[]*driver.Message)
+	defer messages.Put(ms)
+	*ms = (*ms)[:0]
+	for _, p := range ps {
+		*ms = append(*ms, &p.Message)
 	}
-	err := e.Broker.Publish(ctx, ms)
+	err := e.Broker.Publish(ctx, *ms)
+	clear(*ms)
 	var us []driver.Update
 	for i, p := range ps {
-		if p.pending != nil && driver.ItemError(err, i, len(ps)) == nil {
-			us = append(us, *p.pending)
+		if p.apart && driver.ItemError(err, i, len(ps)) == nil {
+			us = append(us, p.pending)
 		}
 	}
 	if len(us) > 0 {
@@ -215,6 +215,8 @@ func (e *Engine) flush(ctx context.Context, ps []*publication) error {
 	}
 	return err
 }
+
+var messages = sync.Pool{New: func() any { return new([]*driver.Message) }}
 
 // claim writes the provisional record of a chosen id, or refuses the id as in
 // use.
@@ -235,8 +237,8 @@ func (e *Engine) claim(ctx context.Context, u *driver.Update) error {
 	return fmt.Errorf("%w: %s", ErrDuplicate, u.ID)
 }
 
-// Pending is the record of a message just published.
-func Pending(m *driver.Message, now time.Time) *driver.Update {
-	return &driver.Update{ID: m.ID, Epoch: m.Epoch, Seq: m.Seq, Attempt: m.Attempt, State: driver.Pending,
+// pending is the record of a message just published.
+func pending(m *driver.Message, now time.Time) driver.Update {
+	return driver.Update{ID: m.ID, Epoch: m.Epoch, Seq: m.Seq, Attempt: m.Attempt, State: driver.Pending,
 		Once: m.Once, Due: now.Add(m.Delay).UnixMilli(), ReplyTo: m.ReplyTo}
 }

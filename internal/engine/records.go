@@ -60,7 +60,7 @@ func (e *Engine) Replayed(ctx context.Context, ms []*driver.Message) {
 	var us []driver.Update
 	for _, m := range ms {
 		if !m.NoRecord {
-			us = append(us, *Pending(m, time.Now()))
+			us = append(us, pending(m, time.Now()))
 		}
 	}
 	if len(us) > 0 {

@@ -83,9 +83,9 @@ func New(ctx context.Context, backend driver.Backend, opts Options) (*Hub, error
 		}
 	}
 	h.ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	h.read = batch.New(h.ctx, readBatch, h.lookup)
+	h.read = batch.New(h.ctx, readBatch, h.lookup, nil)
 	if h.notify != nil {
-		h.watch = batch.New(h.ctx, readBatch, h.notify.Watch)
+		h.watch = batch.New(h.ctx, readBatch, h.notify.Watch, nil)
 	}
 	return h, nil
 }
