@@ -39,7 +39,7 @@ func (t *Task[In, Out]) Delay(ctx context.Context, in In, opts ...CallOption) (*
 	if eng.Backend == nil {
 		return nil, fmt.Errorf("%w: task %s; use Send, or set Config.Backend", ErrNoBackend, t.def.name)
 	}
-	id, err := t.send(ctx, eng, c, in)
+	id, err := t.send(ctx, eng, c, in, eng.Hub.Address())
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func (t *Task[In, Out]) Send(ctx context.Context, in In, opts ...CallOption) (st
 	if err != nil {
 		return "", err
 	}
-	return t.send(ctx, eng, c, in)
+	return t.send(ctx, eng, c, in, "")
 }
 
 // DelayMany enqueues a batch, which is faster than one by one. The handles are
@@ -95,6 +95,7 @@ func (t *Task[In, Out]) sendMany(ctx context.Context, eng *engine.Engine, c *cal
 	var index []int
 	for i := range ins {
 		p := &engine.Publication{}
+		p.Message.ReplyTo = eng.Hub.Address()
 		err := t.message(ctx, eng, c, &p.Message, ins[i])
 		rs[i] = &AsyncResult[Out]{app: t.app, name: t.def.name, ignored: t.ignored(c), id: p.Message.ID}
 		if err != nil {
@@ -138,8 +139,9 @@ func (t *Task[In, Out]) call(opts []CallOption) (*callSettings, error) {
 	return c, nil
 }
 
-func (t *Task[In, Out]) send(ctx context.Context, eng *engine.Engine, c *callSettings, in In) (string, error) {
+func (t *Task[In, Out]) send(ctx context.Context, eng *engine.Engine, c *callSettings, in In, replyTo string) (string, error) {
 	p := &engine.Publication{}
+	p.Message.ReplyTo = replyTo
 	if err := t.message(ctx, eng, c, &p.Message, in); err != nil {
 		return "", err
 	}
@@ -166,8 +168,8 @@ func (t *Task[In, Out]) message(ctx context.Context, eng *engine.Engine, c *call
 		m.Delay = max(0, time.Until(c.at))
 	}
 	m.NoRecord = eng.Backend == nil || p.IgnoreResult && !p.Once
-	if !m.NoRecord {
-		m.ReplyTo = eng.Hub.Address()
+	if m.NoRecord {
+		m.ReplyTo = ""
 	}
 	if err := context.Cause(ctx); err != nil {
 		return err

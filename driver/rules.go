@@ -122,25 +122,32 @@ func NextStarted(r *Record, s *Start, run uint64, now int64) *Record {
 // NextUpdated returns the record after u was accepted at now (Unix ms). It
 // keeps u's Body, Error and Next: clone u first if its caller may change them.
 func NextUpdated(r *Record, u *Update, now int64) *Record {
-	n := &Record{Update: *u}
-	if r != nil && r.Epoch == u.Epoch && !r.Skeleton {
+	n := &Record{Update: *u} // small enough to inline: it need not go to the heap
+	n.follow(r, now)
+	return n
+}
+
+// follow completes the record n, which holds an accepted update, with what the
+// record r before it leaves behind.
+func (n *Record) follow(r *Record, now int64) {
+	outside := n.Run == 0
+	if r != nil && r.Epoch == n.Epoch && !r.Skeleton {
 		n.PendingAt, n.StartedAt, n.RetriedAt = r.PendingAt, r.StartedAt, r.RetriedAt
 		n.Copy, n.Count = r.Copy, r.Count
-		n.Run = max(u.Run, r.Run)
+		n.Run = max(n.Run, r.Run)
 		if n.ReplyTo == "" {
 			n.ReplyTo = r.ReplyTo
 		}
 	}
 	switch {
-	case u.State == Pending:
+	case n.State == Pending:
 		n.PendingAt = now
-	case u.State == Retry:
+	case n.State == Retry:
 		n.RetriedAt = now
-	case u.State.Terminal():
+	case n.State.Terminal():
 		n.FinishedAt = now
-		n.Held = u.State == Cancelled && u.Run == 0
+		n.Held = n.State == Cancelled && outside
 	}
-	return n
 }
 
 // SkeletonOf returns what is left of r once it was deleted or has expired.

@@ -44,8 +44,6 @@ type job struct {
 
 // run lives one job up to its verdict; recording and settling go on behind.
 func (j *job) run() {
-	defer j.s.handlers.Done()
-	defer j.s.slots.give(1)
 	if v, early := j.admit(); early {
 		j.decide(v)
 		return
@@ -93,16 +91,14 @@ func (j *job) admit() (v engine.Verdict, early bool) {
 
 // policy is what the message says, over the registration, over the app.
 func (j *job) policy() engine.Policy {
-	base := &j.s.core.Defaults
 	p := j.env.Policy
 	if j.task != nil {
 		p = p.Over(&j.task.Policy)
 	}
-	p = p.Over(base)
-	if j.s.opts.NoDeadLetters && !j.env.Policy.Has(engine.FieldDead) {
-		p.DeadLetter = false
+	if j.s.opts.NoDeadLetters && !p.Has(engine.FieldDead) {
+		p.DeadLetter, p.Set = false, p.Set|engine.FieldDead
 	}
-	return p
+	return p.Over(&j.s.core.Defaults)
 }
 
 // A startItem asks the backend for one grant.

@@ -30,7 +30,9 @@ type session struct {
 
 	slots    *slots
 	jobs     *inflight
-	handlers sync.WaitGroup // goroutines of jobs
+	handlers sync.WaitGroup // goroutines that run jobs
+	queue    chan *job      // to those that are idle
+	idle     atomic.Int64
 	loops    sync.WaitGroup
 
 	starts  *batch.Batcher[*startItem]
@@ -59,7 +61,7 @@ const (
 
 func newSession(ctx context.Context, w *Worker, eng *engine.Engine, queues []driver.QueueSpec) (*session, error) {
 	s := &session{w: w, opts: &w.opts, core: w.core, eng: eng, log: w.opts.Logger,
-		slots: newSlots(w.opts.Concurrency), jobs: newInflight()}
+		slots: newSlots(w.opts.Concurrency), jobs: newInflight(), queue: make(chan *job, w.opts.Concurrency)}
 	if max := eng.Broker.Info().MaxLease; max > 0 {
 		if err := w.checkTimeouts(max); err != nil {
 			return nil, err
@@ -185,9 +187,25 @@ func (s *session) accept(ds []*driver.Delivery) {
 		}
 		s.jobs.add(j)
 		s.sessions.watch(s, d.Lost)
-		s.handlers.Add(1)
-		go j.run()
+		s.dispatch(j)
 	}
+}
+
+// dispatch runs j on a goroutine that is idle, or on a new one: they are kept,
+// because the stack that a handler has grown is worth keeping.
+func (s *session) dispatch(j *job) {
+	if s.idle.Add(-1) >= 0 {
+		s.queue <- j
+		return
+	}
+	s.idle.Add(1)
+	s.handlers.Go(func() {
+		for ok := true; ok; j, ok = <-s.queue {
+			j.run()
+			s.idle.Add(1)
+			s.slots.give(1) // last: there are no more goroutines than slots
+		}
+	})
 }
 
 // admitSuspect reserves the place of the running suspect for d.
@@ -249,6 +267,7 @@ func (s *session) end(settled <-chan struct{}) {
 		j.forget()
 	}
 	<-settled
+	close(s.queue)
 	if s.hung.names() == nil { // handlers that do not return cannot be waited for
 		s.handlers.Wait()
 	}

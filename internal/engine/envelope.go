@@ -147,7 +147,7 @@ func appendBytes(dst []byte, n protowire.Number, v []byte) []byte {
 func DecodeEnvelope(b []byte, e *Envelope) error {
 	*e = Envelope{}
 	version := uint64(0)
-	err := eachField(b, func(f field) error {
+	err := eachField(b, func(f *field) error {
 		if f.num == fVersion {
 			version = f.uint
 			if version > EnvelopeVersion {
@@ -168,7 +168,7 @@ func DecodeEnvelope(b []byte, e *Envelope) error {
 	return nil
 }
 
-func (e *Envelope) decodeField(f field) error {
+func (e *Envelope) decodeField(f *field) error {
 	p := &e.Policy
 	switch f.num {
 	case fName:
@@ -210,7 +210,7 @@ func contentTypeString(b []byte) string {
 
 func (e *Envelope) decodeHeader(b []byte) error {
 	var k, v string
-	err := eachField(b, func(f field) error {
+	err := eachField(b, func(f *field) error {
 		switch f.num {
 		case 1:
 			k = string(f.bytes)
@@ -227,7 +227,7 @@ func (e *Envelope) decodeHeader(b []byte) error {
 }
 
 func decodeBackoff(b []byte, dst *Backoff) error {
-	return eachField(b, func(f field) error {
+	return eachField(b, func(f *field) error {
 		switch f.num {
 		case 1:
 			dst.Curve = Curve(f.uint)
@@ -254,7 +254,7 @@ func finite(bits uint64) float64 {
 
 func (e *Envelope) decodeAttempt(b []byte) error {
 	var a driver.FailedAttempt
-	err := eachField(b, func(f field) error {
+	err := eachField(b, func(f *field) error {
 		switch f.num {
 		case 1:
 			a.Attempt = uint32(f.uint)
@@ -290,13 +290,15 @@ type field struct {
 	raw   []byte
 }
 
-func eachField(b []byte, do func(field) error) error {
+func eachField(b []byte, do func(*field) error) error {
+	var f field
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
 			return protowire.ParseError(n)
 		}
-		f, m := field{num: num}, 0
+		m := 0
+		f = field{num: num}
 		switch typ {
 		case protowire.VarintType:
 			f.uint, m = protowire.ConsumeVarint(b[n:])
@@ -311,7 +313,7 @@ func eachField(b []byte, do func(field) error) error {
 			return protowire.ParseError(m)
 		}
 		f.raw, b = b[:n+m], b[n+m:]
-		if err := do(f); err != nil {
+		if err := do(&f); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,155 @@
+package memory
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/chicory-go/chicory/driver"
+)
+
+// A deadLetter is a stored dead letter.
+type deadLetter struct {
+	msg   *driver.Message // never changed
+	queue *queue
+	twin  *deadLetter // the next of this ID, guarded by shard.mu
+	rank  deadRank
+}
+
+// A deadRank orders dead letters by death, equal ones by arrival.
+type deadRank struct {
+	at    int64 // DeadInfo.LastAt
+	order uint64
+}
+
+func (a deadRank) compare(b deadRank) int {
+	return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.order, b.order))
+}
+
+// A deadIndex holds the dead letters of a queue in order. Removed ones leave
+// holes, which are closed when they are the greater part.
+type deadIndex struct {
+	slots []deadSlot
+	first int // no slot before it is taken
+	n     int
+	order uint64
+}
+
+type deadSlot struct {
+	rank deadRank
+	dead *deadLetter // nil: a hole
+}
+
+// find returns the first slot that is not before r.
+func (x *deadIndex) find(r deadRank) int {
+	i, _ := slices.BinarySearchFunc(x.slots, r, func(s deadSlot, r deadRank) int { return s.rank.compare(r) })
+	return i
+}
+
+func (x *deadIndex) add(d *deadLetter) {
+	x.order++
+	d.rank = deadRank{d.msg.Dead.LastAt, x.order}
+	i := x.find(d.rank)
+	if i == len(x.slots) {
+		x.slots = append(x.slots, deadSlot{d.rank, d})
+	} else {
+		x.slots = slices.Insert(x.slots, i, deadSlot{d.rank, d})
+	}
+	x.first = min(x.first, i)
+	x.n++
+}
+
+func (x *deadIndex) remove(d *deadLetter) {
+	i := x.find(d.rank)
+	x.slots[i].dead = nil
+	x.n--
+	if i == x.first {
+		x.first++
+	}
+	if len(x.slots) > 64 && x.n < len(x.slots)/2 {
+		x.slots = slices.Clone(slices.DeleteFunc(x.slots, func(s deadSlot) bool { return s.dead == nil }))
+		x.first = 0
+	}
+}
+
+// after returns up to limit dead letters after rank r, and whether there are
+// more.
+func (x *deadIndex) after(r deadRank, limit int) (ds []*deadLetter, more bool) {
+	i := x.find(r)
+	if i < len(x.slots) && x.slots[i].rank == r {
+		i++
+	}
+	for i = max(i, x.first); i < len(x.slots); i++ {
+		d := x.slots[i].dead
+		if d == nil {
+			continue
+		}
+		if len(ds) == limit {
+			return ds, true
+		}
+		ds = append(ds, d)
+	}
+	return ds, false
+}
+
+// before returns the dead letters that died before the Unix millisecond t.
+func (x *deadIndex) before(t int64) (ds []*deadLetter) {
+	for _, s := range x.slots[x.first:] {
+		if s.rank.at >= t {
+			break
+		}
+		if s.dead != nil {
+			ds = append(ds, s.dead)
+		}
+	}
+	return ds
+}
+
+// bury stores the dead letter of p, once per ID and epoch. q.mu is held.
+func (q *queue) bury(p *posting, now instant) {
+	d := p.dead
+	if p.key.bury(d, p.msg.Record, now) {
+		q.dead.add(d)
+	}
+}
+
+func (k key) bury(d *deadLetter, u *driver.Update, now instant) bool {
+	sh := k.shard
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e := k.entry(now.at)
+	for o := e.dead; o != nil; o = o.twin {
+		if o.msg.Epoch == d.msg.Epoch {
+			return false
+		}
+	}
+	if u != nil && sh.space.covering.Load() {
+		sh.apply(e, u, now)
+	}
+	d.twin, e.dead = e.dead, d
+	return true
+}
+
+// unbury takes d out of its entry.
+func (sh *shard) unbury(d *deadLetter, e *entry) {
+	for at := &e.dead; *at != nil; at = &(*at).twin {
+		if *at == d {
+			*at = d.twin
+			break
+		}
+	}
+	d.twin = nil
+	sh.tidy(e)
+}
+
+// letter returns the dead letter of e in q with that epoch, nil if there is
+// none. e may be nil.
+func (e *entry) letter(q *queue, epoch uint32) *deadLetter {
+	if e == nil {
+		return nil
+	}
+	d := e.dead
+	for d != nil && (d.queue != q || d.msg.Epoch != epoch) {
+		d = d.twin
+	}
+	return d
+}

@@ -1,0 +1,113 @@
+package memory
+
+import (
+	"slices"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+)
+
+// age does to the record what time has done since the last look.
+func (e *entry) age(now int64) {
+	for e.record != nil && e.expires != 0 && now >= e.expires {
+		switch r := e.record; {
+		case !r.Skeleton && r.State.Terminal() && !r.Held:
+			*e.record = *driver.SkeletonOf(r)
+			e.expires += int64(driver.SkeletonAge)
+		case !r.Skeleton && e.tasks != nil: // lives as long as its task
+			e.expires += int64(driver.SafetyAge)
+		default:
+			*e.room, e.record, e.expires = driver.Record{}, nil, 0
+		}
+	}
+}
+
+// put makes r the record of e and tells those who wait for it.
+func (sh *shard) put(e *entry, r *driver.Record, now instant) {
+	sh.keep(e, r, expiry(r, now))
+	if r.State.Terminal() {
+		sh.space.announce(e)
+	}
+}
+
+// keep stores a copy of r until expires. It overwrites the record before: the
+// three records of a task take one allocation.
+func (sh *shard) keep(e *entry, r *driver.Record, expires int64) {
+	if e.room == nil {
+		e.room = new(driver.Record)
+	}
+	*e.room, e.record, e.expires = *r, e.room, expires
+	if expires != 0 && (sh.next == 0 || expires < sh.next) {
+		sh.next = expires
+		sh.space.sweeper.by(expires)
+	}
+}
+
+// expiry returns when a record that was written now expires.
+func expiry(r *driver.Record, now instant) int64 {
+	switch {
+	case r.Provisional:
+		return now.at + int64(driver.ProvisionalAge)
+	case r.State.Terminal() && !r.Held:
+		if r.TTL <= 0 {
+			return 0
+		}
+		return now.at + int64(r.TTL)
+	}
+	due := min(max(0, r.Due-now.ms), int64(driver.SafetyAge/time.Millisecond)*1000)
+	return now.at + due*int64(time.Millisecond) + int64(driver.SafetyAge)
+}
+
+// meet tells a cancellation from outside that its message, or somebody with a
+// verdict about it, came by: its time to live begins.
+func (sh *shard) meet(e *entry, now instant) {
+	if e.record == nil || !e.record.Held {
+		return
+	}
+	r := *e.record
+	r.Held = false
+	sh.keep(e, &r, expiry(&r, now))
+}
+
+// alive reports whether a message or a dead letter of e, except one message,
+// is as new as v.
+func (e *entry) alive(v driver.Version, except *task) bool {
+	for t := e.tasks; t != nil; t = t.twin {
+		if t != except && t.msg.Version().Compare(v) >= 0 {
+			return true
+		}
+	}
+	for d := e.dead; d != nil; d = d.twin {
+		if d.msg.Version().Compare(v) >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// link adds t to the living messages of e.
+func (e *entry) link(t *task) {
+	t.entry, t.twin = e, e.tasks
+	e.tasks = t
+}
+
+// unlink takes t out of the living messages of its entry.
+func (sh *shard) unlink(t *task) {
+	e := t.entry
+	for at := &e.tasks; *at != nil; at = &(*at).twin {
+		if *at == t {
+			*at = t.twin
+			break
+		}
+	}
+	t.entry, t.twin = nil, nil
+	sh.tidy(e)
+}
+
+// unwatch takes n out of those that wait for e.
+func (sh *shard) unwatch(e *entry, n *notifications) {
+	if i := slices.Index(e.watch, n); i >= 0 {
+		e.watch = slices.Delete(e.watch, i, i+1)
+		sh.tidy(e)
+	}
+}

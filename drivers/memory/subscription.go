@@ -1,0 +1,181 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+)
+
+// A subscription takes tasks for one worker.
+type subscription struct {
+	broker   *Broker
+	strict   bool
+	prefetch int
+	lease    time.Duration
+
+	// held counts the deliveries that this subscription may still settle.
+	// Only Receive raises it.
+	held    atomic.Int64
+	starved atomic.Bool   // Receive waits for credit
+	wake    chan struct{} // capacity 1: look again
+	closed  atomic.Bool
+
+	mu      sync.Mutex
+	stopped bool
+	sources []*source
+	parked  bool // the sources are among the waiters of their queues
+	claims  []claim
+}
+
+// A source is one queue of a subscription.
+type source struct {
+	sub    *subscription
+	queue  *queue
+	weight int
+	turn   int  // current weight, see plan
+	share  int  // of the plan made last
+	dry    bool // had less than its share
+
+	want   int // tasks the parked receiver can take, guarded by queue.mu
+	parked link[*source]
+}
+
+// Subscribe implements [driver.Broker].
+func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (driver.Subscription, error) {
+	if err := b.check(ctx); err != nil {
+		return nil, err
+	}
+	if err := checkOptions(o); err != nil {
+		return nil, fmt.Errorf("memory: subscribe: %w", err)
+	}
+	s := &subscription{broker: b, strict: o.Strict, prefetch: o.Prefetch,
+		lease: o.Lease, wake: make(chan struct{}, 1)}
+	var err error
+	if s.sources, err = s.newSources(o.Queues); err != nil {
+		return nil, fmt.Errorf("memory: subscribe: %w", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed.Load() {
+		return nil, driver.ErrClosed
+	}
+	b.subs[s] = struct{}{}
+	return s, nil
+}
+
+func checkOptions(o *driver.SubscribeOptions) error {
+	switch {
+	case len(o.Queues) == 0:
+		return errors.New("no queues")
+	case o.Prefetch < 1:
+		return fmt.Errorf("prefetch is %d, want at least 1", o.Prefetch)
+	case o.Lease <= 0 || o.Lease > driver.MaxLease:
+		return fmt.Errorf("lease is %v, want more than 0 and at most %v", o.Lease, driver.MaxLease)
+	case o.Lease%time.Millisecond != 0:
+		return fmt.Errorf("lease is %v, want whole milliseconds", o.Lease)
+	}
+	return nil
+}
+
+// SetQueues implements [driver.Subscription]. With no queues, Receive waits.
+func (s *subscription) SetQueues(ctx context.Context, specs []driver.QueueSpec) error {
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	sources, err := s.newSources(specs)
+	if err != nil {
+		return fmt.Errorf("memory: set queues: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unpark()
+	s.sources = sources
+	signal(s.wake)
+	return nil
+}
+
+func (s *subscription) newSources(specs []driver.QueueSpec) ([]*source, error) {
+	var sources []*source
+	var queues lockSet
+	for _, spec := range specs {
+		if err := driver.CheckQueue(spec.Name); err != nil {
+			return nil, err
+		}
+		if spec.Weight < 0 {
+			return nil, fmt.Errorf("queue %q: weight is %d, want at least 0", spec.Name, spec.Weight)
+		}
+		q := s.broker.space.queue(spec.Name)
+		if !queues.add(q) {
+			return nil, fmt.Errorf("queue %q is given twice", spec.Name)
+		}
+		src := &source{sub: s, queue: q, weight: max(1, spec.Weight)}
+		src.parked.value = src
+		sources = append(sources, src)
+	}
+	return sources, setLease(queues, s.lease)
+}
+
+// setLease stores the lease with all queues or, if one has another, with none.
+func setLease(queues lockSet, lease time.Duration) error {
+	if len(queues) == 0 {
+		return nil
+	}
+	now := queues.lock(queues[0].space.store)
+	defer queues.unlock(now)
+	for _, q := range queues {
+		if q.lease != 0 && q.lease != lease {
+			return fmt.Errorf("queue %q, stored lease %v, asked for %v: %w", q.name, q.lease, lease, driver.ErrLeaseMismatch)
+		}
+	}
+	for _, q := range queues {
+		q.lease = lease
+	}
+	return nil
+}
+
+// check says why a call must not begin.
+func (s *subscription) check(ctx context.Context) error {
+	if s.closed.Load() {
+		return driver.ErrClosed
+	}
+	return s.broker.check(ctx)
+}
+
+// Stop implements [driver.Subscription]. Nothing is prefetched that was not
+// received, so there is nothing to give back.
+func (s *subscription) Stop(ctx context.Context) error {
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	s.end()
+	return nil
+}
+
+// Close implements [driver.Subscription].
+func (s *subscription) Close(context.Context) error {
+	s.shut()
+	s.broker.mu.Lock()
+	defer s.broker.mu.Unlock()
+	delete(s.broker.subs, s)
+	return nil
+}
+
+// shut ends every call.
+func (s *subscription) shut() {
+	s.closed.Store(true)
+	s.end()
+}
+
+// end ends receiving.
+func (s *subscription) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	s.unpark()
+	signal(s.wake)
+}
