@@ -3,6 +3,7 @@ package chicory
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -90,14 +91,17 @@ func (t *Task[In, Out]) DelayMany(ctx context.Context, ins []In, opts ...CallOpt
 
 func (t *Task[In, Out]) sendMany(ctx context.Context, eng *engine.Engine, c *callSettings, ins []In) ([]*AsyncResult[Out], error) {
 	rs := make([]*AsyncResult[Out], len(ins))
+	handles := make([]AsyncResult[Out], len(ins))
+	all := make([]engine.Publication, len(ins))
+	ps := make([]*engine.Publication, 0, len(ins))
+	index := make([]int, 0, len(ins))
 	errs := make([]error, len(ins))
-	var ps []*engine.Publication
-	var index []int
 	for i := range ins {
-		p := &engine.Publication{}
+		p := &all[i]
 		p.Message.ReplyTo = eng.Hub.Address()
 		err := t.message(ctx, eng, c, &p.Message, ins[i])
-		rs[i] = &AsyncResult[Out]{app: t.app, name: t.def.name, ignored: t.ignored(c), id: p.Message.ID}
+		rs[i] = &handles[i]
+		handles[i] = AsyncResult[Out]{app: t.app, name: t.def.name, ignored: t.ignored(c), id: p.Message.ID}
 		if err != nil {
 			errs[i] = &PublishError{ID: rs[i].id, Err: err}
 			continue
@@ -140,7 +144,7 @@ func (t *Task[In, Out]) call(opts []CallOption) (*callSettings, error) {
 }
 
 func (t *Task[In, Out]) send(ctx context.Context, eng *engine.Engine, c *callSettings, in In, replyTo string) (string, error) {
-	p := &engine.Publication{}
+	p := publications.Get().(*engine.Publication)
 	p.Message.ReplyTo = replyTo
 	if err := t.message(ctx, eng, c, &p.Message, in); err != nil {
 		return "", err
@@ -148,8 +152,13 @@ func (t *Task[In, Out]) send(ctx context.Context, eng *engine.Engine, c *callSet
 	if err := eng.Publish(ctx, p, c.id != ""); err != nil {
 		return "", err
 	}
-	return p.Message.ID, nil
+	id := p.Message.ID
+	*p = engine.Publication{}
+	publications.Put(p) // not after an error: it may still be on its way
+	return id, nil
 }
+
+var publications = sync.Pool{New: func() any { return new(engine.Publication) }}
 
 // message passes the call through the middleware and fills in its message. The
 // id is set even if it fails.

@@ -72,15 +72,14 @@ type alarm struct {
 	at    time.Time
 }
 
-// set makes j ring at a time.
-func (as *alarms) set(j *job, at time.Time) *alarm {
+// set makes j ring at a time, which is d from now.
+func (as *alarms) set(j *job, at time.Time, d time.Duration) *alarm {
 	as.mu.Lock()
 	var a *alarm
 	if n := len(as.idle); n > 0 {
 		a, as.idle = as.idle[n-1], as.idle[:n-1]
 	}
 	as.mu.Unlock()
-	d := time.Until(at)
 	if a == nil {
 		a = &alarm{job: j, at: at}
 		a.timer = time.AfterFunc(d, a.ring)

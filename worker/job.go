@@ -69,21 +69,20 @@ func (j *job) admit() (v engine.Verdict, early bool) {
 	a := &j.attempt
 	j.call = engine.Call{ID: d.ID, Name: j.env.Name, Queue: d.Queue, Attempt: int(d.Attempt),
 		MaxAttempts: 1 + a.Policy.Retries, Deliveries: d.Count, Epoch: int(d.Epoch), Headers: j.env.Headers}
-	now := time.Now()
 	switch {
 	case s.stopping.Load():
 		return a.GiveBack(0), true
 	case d.Count > s.opts.MaxDeliveries:
-		return a.Bury(a.Poisoned(s.opts.MaxDeliveries), now), true
+		return a.Bury(a.Poisoned(s.opts.MaxDeliveries), time.Now()), true
 	case d.Once && !a.HasRecord && d.Count > 1:
-		return a.Bury(engine.Lost(), now), true
+		return a.Bury(engine.Lost(), time.Now()), true
 	case errors.Is(decodeErr, engine.ErrNewerEnvelope):
-		return a.Park(&engine.ReasonError{Reason: driver.ReasonUnknownTask, Kind: "newer_envelope", Err: decodeErr}, now), true
+		return a.Park(&engine.ReasonError{Reason: driver.ReasonUnknownTask, Kind: "newer_envelope", Err: decodeErr}, time.Now()), true
 	case decodeErr != nil:
-		return a.Bury(&engine.ReasonError{Reason: driver.ReasonUndecodable, Kind: "undecodable", Err: decodeErr}, now), true
+		return a.Bury(&engine.ReasonError{Reason: driver.ReasonUndecodable, Kind: "undecodable", Err: decodeErr}, time.Now()), true
 	case j.task == nil:
 		err := fmt.Errorf("%w: %q; this worker knows %v", engine.ErrUnknownTask, j.env.Name, s.core.Tasks.Names())
-		return a.Park(&engine.ReasonError{Reason: driver.ReasonUnknownTask, Kind: "unknown_task", Err: err}, now), true
+		return a.Park(&engine.ReasonError{Reason: driver.ReasonUnknownTask, Kind: "unknown_task", Err: err}, time.Now()), true
 	}
 	a.RetryIf = j.task.RetryIf
 	return engine.Verdict{}, false
@@ -209,7 +208,7 @@ func (j *job) open() {
 	j.ctx.job = j
 	if timeout := j.attempt.Policy.Timeout; timeout > 0 && !j.lost {
 		j.deadline = time.Now().Add(timeout)
-		j.alarm = j.s.alarms.set(j, j.deadline)
+		j.alarm = j.s.alarms.set(j, j.deadline, timeout)
 	}
 }
 
@@ -248,7 +247,7 @@ func (j *job) interrupt(cause error) {
 		j.cancel(cause)
 	}
 	j.s.alarms.clear(j.alarm)
-	j.alarm = j.s.alarms.set(j, time.Now().Add(hungGrace))
+	j.alarm = j.s.alarms.set(j, time.Now().Add(hungGrace), hungGrace)
 }
 
 // ring is called when the job's alarm goes off: its time is up, or it ignores
@@ -299,11 +298,13 @@ func (j *job) abandonHandler() {
 
 // judge turns what the handler returned into the verdict.
 func (j *job) judge(err error) {
-	a, now := &j.attempt, time.Now()
-	cause := j.cause
-	switch {
-	case err == nil:
+	a, cause := &j.attempt, j.cause
+	if err == nil {
 		j.decide(a.Succeed(j.contentType, j.body))
+		return
+	}
+	now := time.Now()
+	switch {
 	case errors.Is(cause, engine.ErrLeaseLost):
 		j.decide(a.Done())
 	case errors.Is(cause, engine.ErrCancelled):

@@ -67,15 +67,19 @@ func TestExtend(t *testing.T) {
 func TestStaleToken(t *testing.T) {
 	t.Parallel()
 	actions := map[string]func(p *pair, d *driver.Delivery) error{
-		"ack":     func(p *pair, d *driver.Delivery) error { return p.settle(driver.Settlement{Delivery: d}) },
-		"release": func(p *pair, d *driver.Delivery) error { return p.settle(driver.Settlement{Delivery: d, Action: driver.Release}) },
+		"ack": func(p *pair, d *driver.Delivery) error { return p.settle(driver.Settlement{Delivery: d}) },
+		"release": func(p *pair, d *driver.Delivery) error {
+			return p.settle(driver.Settlement{Delivery: d, Action: driver.Release})
+		},
 		"then": func(p *pair, d *driver.Delivery) error {
 			return p.settle(driver.Settlement{Delivery: d, Then: []*driver.Message{message("next")}})
 		},
 		"record": func(p *pair, d *driver.Delivery) error {
 			return p.settle(driver.Settlement{Delivery: d, Record: &driver.Update{ID: d.ID, State: driver.Success}})
 		},
-		"extend": func(p *pair, d *driver.Delivery) error { return p.sub.Extend(context.Background(), []*driver.Delivery{d}) },
+		"extend": func(p *pair, d *driver.Delivery) error {
+			return p.sub.Extend(context.Background(), []*driver.Delivery{d})
+		},
 	}
 	loss := map[string]func(p *pair, d *driver.Delivery){
 		"expired": func(p *pair, d *driver.Delivery) { time.Sleep(lease) },

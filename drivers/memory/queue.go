@@ -83,6 +83,14 @@ func (q *queue) pop() *task {
 	return t
 }
 
+// peek returns how many tasks are ready.
+func (q *queue) peek() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.tick(q.space.store.now().at)
+	return q.ready
+}
+
 // grant leases t to s.
 func (q *queue) grant(t *task, s *subscription, now int64) {
 	t.place, t.at, t.holder = leased, now+int64(q.lease), s

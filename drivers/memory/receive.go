@@ -79,17 +79,11 @@ func (s *subscription) claimAll(n int) []claim {
 		}
 		return cs
 	}
-	for _, src := range s.sources {
-		src.dry = false
-	}
 	for len(cs) < n && s.plan(n-len(cs)) {
 		for _, src := range s.sources {
-			if src.share == 0 {
-				continue
+			if src.share > 0 {
+				cs = s.claim(src, src.share, cs)
 			}
-			before := len(cs)
-			cs = s.claim(src, src.share, cs)
-			src.dry = len(cs)-before < src.share
 		}
 	}
 	return cs
@@ -107,38 +101,32 @@ func (s *subscription) claim(src *source, n int, cs []claim) []claim {
 	return cs
 }
 
-// plan shares n out among the sources that are not dry, by smooth weighted
-// round robin: over time each gets its weight, and none waits for long. It
-// reports whether there is such a source.
+// plan shares up to n out among the sources that have ready tasks, by smooth
+// weighted round robin: over time each gets its weight, and none waits for
+// long. It reports whether there is anything to take.
 func (s *subscription) plan(n int) bool {
 	total := 0
 	for _, src := range s.sources {
-		if src.share = 0; !src.dry {
-			total += src.weight
-		}
+		src.share, src.ready = 0, src.queue.peek()
+		total += src.ready
 	}
-	if total == 0 {
-		return false
-	}
-	for _, src := range s.sources {
-		if !src.dry {
-			src.share = n / total * src.weight // whole rounds
-		}
-	}
-	for range n % total {
+	for range min(n, total) {
+		weights := 0
 		var best *source
 		for _, src := range s.sources {
-			if src.dry {
+			if src.ready == 0 {
 				continue
 			}
+			weights += src.weight
 			if src.turn += src.weight; best == nil || src.turn > best.turn {
 				best = src
 			}
 		}
-		best.turn -= total
+		best.turn -= weights
 		best.share++
+		best.ready--
 	}
-	return true
+	return total > 0
 }
 
 // park gets in line at every queue. It reports false, and is in no line, if a

@@ -37,9 +37,9 @@ type source struct {
 	sub    *subscription
 	queue  *queue
 	weight int
-	turn   int  // current weight, see plan
-	share  int  // of the plan made last
-	dry    bool // had less than its share
+	turn   int // current weight, see plan
+	share  int // of the plan made last
+	ready  int // what that plan leaves
 
 	want   int // tasks the parked receiver can take, guarded by queue.mu
 	parked link[*source]

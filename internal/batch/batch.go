@@ -68,6 +68,11 @@ func (b *Batcher[T]) Do(ctx context.Context, item T) error {
 	answer := b.waiters.Get().(chan error)
 	b.queue = append(b.queue, entry[T]{item, answer})
 	b.mu.Unlock()
+	if ctx.Done() == nil {
+		err := <-answer
+		b.waiters.Put(answer)
+		return err
+	}
 	select {
 	case err := <-answer:
 		b.waiters.Put(answer) // only once it is empty again
