@@ -88,7 +88,7 @@ func (n notifications) Close() error { close(n.closed); return nil }
 type pushing struct{ *notifier }
 
 func (p pushing) Notify(context.Context) (driver.Notifications, error) {
-	return notifications{p.notifier}, nil
+	return notifications(p), nil
 }
 
 func open(t *testing.T, b driver.Backend, o Options) *Hub {
