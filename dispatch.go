@@ -109,7 +109,7 @@ func (t *Task[In, Out]) sendMany(ctx context.Context, eng *engine.Engine, c *cal
 		ps, index = append(ps, p), append(index, i)
 	}
 	for j, err := range eng.PublishAll(ctx, ps, c.id != "") {
-		errs[index[j]] = err
+		errs[index[j]] = publishError(err)
 	}
 	return rs, driver.Batch(errs)
 }
@@ -150,7 +150,7 @@ func (t *Task[In, Out]) send(ctx context.Context, eng *engine.Engine, c *callSet
 		return "", err
 	}
 	if err := eng.Publish(ctx, p, c.id != ""); err != nil {
-		return "", err
+		return "", publishError(err)
 	}
 	id := p.Message.ID
 	*p = engine.Publication{}

@@ -59,7 +59,31 @@ var (
 
 // A PublishError says that a task was not enqueued or, if Unknown, perhaps
 // not. It may be sent again with the same id; see ID.
-type PublishError = engine.PublishError
+type PublishError struct {
+	ID      string
+	Unknown bool // it may have been enqueued
+	Err     error
+}
+
+// Error says which task was not enqueued, and why.
+func (e *PublishError) Error() string {
+	if e.Unknown {
+		return fmt.Sprintf("chicory: publish of %s: outcome unknown: %v", e.ID, e.Err)
+	}
+	return fmt.Sprintf("chicory: publish of %s: %v", e.ID, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *PublishError) Unwrap() error { return e.Err }
+
+// publishError is the exported form of the engine's error.
+func publishError(err error) error {
+	var pe *engine.PublishError
+	if !errors.As(err, &pe) {
+		return err
+	}
+	return &PublishError{ID: pe.ID, Unknown: pe.Unknown, Err: pe.Err}
+}
 
 // A BatchError holds one error per item of a batch, nil for those that
 // succeeded.

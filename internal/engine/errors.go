@@ -37,13 +37,7 @@ type PublishError struct {
 	Err     error
 }
 
-func (e *PublishError) Error() string {
-	if e.Unknown {
-		return fmt.Sprintf("chicory: publish of %s: outcome unknown: %v", e.ID, e.Err)
-	}
-	return fmt.Sprintf("chicory: publish of %s: %v", e.ID, e.Err)
-}
-
+func (e *PublishError) Error() string { return e.Err.Error() }
 func (e *PublishError) Unwrap() error { return e.Err }
 
 // A RetryAfterError asks for a retry after a given wait.
