@@ -63,6 +63,15 @@ func NewWith(broker driver.Broker, backend driver.Backend, cfg Config) (*App, er
 	return a, nil
 }
 
+// Must returns v, or panics if err is not nil. It is for examples, and for
+// programs that cannot go on without v.
+func Must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 func newApp(cfg Config) *App {
 	a := &App{cfg: cfg}
 	a.core = &engine.Core{Defaults: cfg.policy(), Log: cfg.Logger, MaxPayload: cfg.MaxPayload,

@@ -31,6 +31,7 @@ type job struct {
 	body        []byte
 
 	mu       sync.Mutex
+	admitted bool                    // call may be read
 	running  bool                    // the handler runs
 	cancel   context.CancelCauseFunc // of the context, once somebody looked at it
 	deadline time.Time
@@ -69,6 +70,9 @@ func (j *job) admit() (v engine.Verdict, early bool) {
 	a := &j.attempt
 	j.call = engine.Call{ID: d.ID, Name: j.env.Name, Queue: d.Queue, Attempt: int(d.Attempt),
 		MaxAttempts: 1 + a.Policy.Retries, Deliveries: d.Count, Epoch: int(d.Epoch), Headers: j.env.Headers}
+	j.mu.Lock()
+	j.admitted = true
+	j.mu.Unlock()
 	switch {
 	case s.stopping.Load():
 		return a.GiveBack(0), true

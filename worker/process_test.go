@@ -36,13 +36,13 @@ func child(mode string) {
 	app, err := chicory.New(chicory.Config{URL: "memory:"})
 	check(err)
 	task := chicory.Register(app, "child.work", func(ctx context.Context, d time.Duration) (string, error) {
-		fmt.Println("started")
+		fmt.Println("handler begins")
 		if mode == "stubborn" {
 			select {}
 		}
 		select {
 		case <-time.After(d):
-			fmt.Println("finished")
+			fmt.Println("handler ends")
 			return "", nil
 		case <-ctx.Done():
 			fmt.Println("cancelled:", context.Cause(ctx))
@@ -134,17 +134,17 @@ func TestSignals(t *testing.T) {
 		exit       int
 	}{
 		{"a running task finishes within the grace", "1s", []string{"--shutdown-timeout=30s"}, func(p *program) {
-			p.until("started")
+			p.until("handler begins")
 			p.signal(syscall.SIGTERM)
-			p.until("finished")
+			p.until("handler ends")
 		}, 0},
 		{"after the grace it is cancelled", "1h", []string{"--shutdown-timeout=100ms"}, func(p *program) {
-			p.until("started")
+			p.until("handler begins")
 			p.signal(os.Interrupt)
 			p.until("cancelled: chicory: worker is shutting down")
 		}, 0},
 		{"a second signal exits at once", "stubborn", []string{"--shutdown-timeout=1h"}, func(p *program) {
-			p.until("started")
+			p.until("handler begins")
 			p.signal(syscall.SIGTERM)
 			p.until("a second signal exits at once")
 			p.signal(syscall.SIGTERM)
@@ -156,7 +156,7 @@ func TestSignals(t *testing.T) {
 		{"bad flags", "idle", []string{"--concurrency=-1"}, func(p *program) { p.until("--concurrency") }, 2},
 		{"unknown driver", "idle", []string{"--url=nosuch:"}, func(p *program) { p.until("nosuch") }, 2},
 		{"log level", "1ms", []string{"--log-level=error"}, func(p *program) {
-			p.until("finished")
+			p.until("handler ends")
 			p.signal(syscall.SIGTERM)
 		}, 0},
 	}

@@ -46,35 +46,68 @@ var ErrRunning = errors.New("chicory: worker is running already")
 // then disconnects it too. Mistakes in options or registrations, and a broker
 // that was closed underneath, are returned as errors.
 func (w *Worker) Run(ctx context.Context) error {
-	if w.err != nil {
-		return w.err
-	}
-	if err := w.core.Tasks.Err(); err != nil {
-		return err
-	}
-	eng, disconnect, err := w.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer disconnect()
-	queues, err := w.queues()
-	if err != nil {
-		return err
-	}
-	s, err := newSession(ctx, w, eng, queues)
+	s, disconnect, err := w.begin(ctx)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil // stopped before it began
 	case err != nil:
 		return err
 	}
-	if !w.enter(s) {
-		return errors.Join(ErrRunning, s.sub.Close(context.WithoutCancel(ctx)))
+	return w.finish(ctx, s, disconnect)
+}
+
+// Start runs the worker behind, until ctx ends or stop is called. It returns
+// once the worker is connected and takes tasks; stop waits for what Run waits
+// for and returns what Run returns. Stopping twice is no error.
+func (w *Worker) Start(ctx context.Context) (stop func() error, err error) {
+	s, disconnect, err := w.begin(ctx)
+	if err != nil {
+		return nil, err
 	}
-	defer w.enter(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	var result error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		result = w.finish(ctx, s, disconnect)
+	}()
+	return func() error {
+		cancel()
+		<-done
+		return result
+	}, nil
+}
+
+// begin connects and subscribes.
+func (w *Worker) begin(ctx context.Context) (s *session, disconnect func(), err error) {
+	if err := errors.Join(w.err, w.core.Tasks.Err()); err != nil {
+		return nil, nil, err
+	}
+	eng, disconnect, err := w.connect(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	queues, err := w.queues()
+	if err == nil {
+		s, err = newSession(ctx, w, eng, queues)
+	}
+	if err == nil && !w.enter(s) {
+		err = errors.Join(ErrRunning, s.sub.Close(context.WithoutCancel(ctx)))
+	}
+	if err != nil {
+		disconnect()
+		return nil, nil, err
+	}
 	w.opts.Logger.Info("chicory: worker started", "worker", w.opts.Name, "concurrency", w.opts.Concurrency,
 		"queues", queueNames(queues), "tasks", w.core.Tasks.Names())
-	err = s.run(ctx)
+	return s, disconnect, nil
+}
+
+// finish runs s to its end.
+func (w *Worker) finish(ctx context.Context, s *session, disconnect func()) error {
+	defer disconnect()
+	defer w.enter(nil)
+	err := s.run(ctx)
 	w.opts.Logger.Info("chicory: worker stopped", "worker", w.opts.Name)
 	return err
 }
@@ -253,14 +286,24 @@ func (f *inflight) empty() <-chan struct{} {
 func sortedNames(js []*job) []string {
 	var names []string
 	for _, j := range js {
-		names = append(names, fmt.Sprintf("%s (%s)", j.call.Name, j.d.ID))
+		names = append(names, fmt.Sprintf("%s (%s)", j.name(), j.d.ID))
 	}
 	slices.Sort(names)
 	return names
 }
 
+// name is the task's name, empty before the delivery was read.
+func (j *job) name() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.admitted {
+		return ""
+	}
+	return j.call.Name
+}
+
 // logAttrs are what every line about a job says.
 func (j *job) logAttrs(more ...any) []any {
-	return append([]any{slog.String("task", j.call.Name), slog.String("id", j.d.ID),
+	return append([]any{slog.String("task", j.name()), slog.String("id", j.d.ID),
 		slog.String("queue", j.d.Queue), slog.Int("attempt", int(j.d.Attempt))}, more...)
 }
