@@ -60,7 +60,7 @@ func TestTable(t *testing.T) {
 	all := map[string]*entry{}
 	for range 50000 {
 		id := fmt.Sprint(rand.IntN(3000))
-		h := uint64(len(id)) * 0x9e3779b97f4a7c15 * uint64(id[0]) // collides a lot
+		h := uint64(len(id)) * 0x9e3779b97f4a7c15 * uint64(id[0]+id[len(id)-1]) // collides a lot
 		if got := tab.find(h, id); got != all[id] {
 			t.Fatalf("find %s: got %v, want %v", id, got, all[id])
 		}
@@ -75,14 +75,22 @@ func TestTable(t *testing.T) {
 		}
 	}
 	tab.each(func(e *entry) {
-		if all[e.id] != e {
-			t.Errorf("%s is in the table", e.id)
+		if e.hash%2 == 0 {
+			tab.remove(e)
+			delete(all, e.id)
 		}
+	})
+	for _, e := range all {
+		if tab.find(e.hash, e.id) != e {
+			t.Errorf("%s is lost", e.id)
+		}
+	}
+	tab.each(func(e *entry) {
 		tab.remove(e)
 		delete(all, e.id)
 	})
-	if tab.shrink(); tab.n != 0 || len(all) != 0 || len(tab.buckets) != minBuckets {
-		t.Errorf("left: %d entries, %d unseen, %d buckets", tab.n, len(all), len(tab.buckets))
+	if tab.shrink(); tab.n != 0 || len(all) != 0 || len(tab.slots) != minSlots {
+		t.Errorf("left: %d entries, %d unseen, %d slots", tab.n, len(all), len(tab.slots))
 	}
 }
 

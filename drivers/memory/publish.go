@@ -160,13 +160,13 @@ func (sp *space) enqueue(ps []posting) {
 		}
 		q.mu.Lock()
 		now := sp.store.now()
+		q.tick(now.at) // what is due by now comes first
 		for j := i; j < len(ps); j++ {
 			if ps[j].queue() == q {
 				q.store(&ps[j], now)
 				ps[j] = posting{}
 			}
 		}
-		q.tick(now.at)
 		q.wake()
 		q.arm(now.at)
 		q.mu.Unlock()

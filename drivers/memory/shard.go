@@ -23,9 +23,8 @@ type shard struct {
 
 // An entry is all that the store knows of one id. It is guarded by the shard.
 type entry struct {
-	id    string
-	hash  uint64
-	chain *entry // the next in the table's bucket
+	id   string
+	hash uint64
 
 	record  *driver.Record // room or nil; overwritten by keep: copy it before unlocking
 	room    *driver.Record
