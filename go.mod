@@ -7,3 +7,5 @@ require (
 	go.uber.org/goleak v1.3.0
 	google.golang.org/protobuf v1.36.12
 )
+
+require golang.org/x/image v0.47.0

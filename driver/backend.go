@@ -113,8 +113,9 @@ type Record struct {
 	Count int    // of the delivery that started last
 	// Held marks a CANCELLED written from outside whose message has not been
 	// met; its TTL has not begun. It ends, and the TTL begins, with the first
-	// start or update that the record refuses, or on a covering broker with
-	// the claim or settle that meets it.
+	// start or update that the record refuses (a late PENDING, which met no
+	// message, does not count), or on a covering broker with the claim or
+	// settle that meets it. A skeleton of a held record is kept for SafetyAge.
 	Held bool
 	// Skeleton marks what is left of a record that was deleted or expired.
 	Skeleton bool

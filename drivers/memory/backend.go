@@ -101,7 +101,9 @@ func (sp *space) update(u *driver.Update) error {
 	e := k.recorded(now.at)
 	defer sh.tidy(e)
 	if err := driver.CheckUpdate(e.record, &c, false); err != nil {
-		sh.meet(e, now)
+		if c.State != driver.Pending { // a late PENDING has met no message
+			sh.meet(e, now)
+		}
 		return err
 	}
 	sh.put(e, driver.NextUpdated(e.record, &c, now.ms), now)

@@ -79,6 +79,7 @@ func TestStates(t *testing.T) {
 func TestExpiry(t *testing.T) {
 	t.Parallel()
 	held := driver.Update{State: driver.Cancelled, TTL: time.Hour}
+	meet := func(p *pair) { wantErr(p.t, "Start", p.start(driver.Start{ID: "x"}).Err, driver.ErrStale) }
 	poke := func(p *pair) { p.apply(driver.Update{ID: "x", State: driver.Pending}) }
 	due := time.Now().AddDate(0, 0, 300)
 	tests := []struct {
@@ -101,8 +102,9 @@ func TestExpiry(t *testing.T) {
 		{"due in 300 days", driver.Update{State: driver.Pending, Due: due.UnixMilli()}, nil, time.Until(due), "PENDING"},
 		{"held", held, nil, driver.SafetyAge - 1, "CANCELLED"},
 		{"held, forgotten", held, nil, driver.SafetyAge, ""},
-		{"held, met", held, poke, time.Hour - 1, "CANCELLED"},
-		{"held, met, TTL over", held, poke, time.Hour, "skeleton"},
+		{"held, a late PENDING", held, poke, time.Hour, "CANCELLED"},
+		{"held, met", held, meet, time.Hour - 1, "CANCELLED"},
+		{"held, met, TTL over", held, meet, time.Hour, "skeleton"},
 		{"deleted", driver.Update{State: driver.Success, Run: 1}, func(p *pair) {
 			n, err := p.backend.Delete(p.t.Context(), []string{"x", "y"})
 			want(p.t, "deleted", n, 1)

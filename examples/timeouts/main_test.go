@@ -1,0 +1,15 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/chicory-go/chicory/examples/internal/exampletest"
+)
+
+func TestOutput(t *testing.T) {
+	exampletest.Run(t, run,
+		"Gave up waiting; the task runs on\n",
+		"Task completed: slept 300ms\n",
+		"Timed out: timeout\n",
+	)
+}
