@@ -1,4 +1,3 @@
-// Package exampletest runs examples and checks what they print.
 package exampletest
 
 import (

@@ -1,0 +1,105 @@
+package chicory_test
+
+import (
+	"go/ast"
+	"go/doc"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/chicory-go/chicory"
+
+// TestDependencies keeps client libraries out of what every user links.
+func TestDependencies(t *testing.T) {
+	t.Parallel()
+	light := []string{"github.com/google/uuid", "google.golang.org/protobuf", "golang.org/x/sync"}
+	tests := []struct {
+		packages []string
+		allowed  []string
+	}{
+		{[]string{"./driver"}, []string{module + "/driver"}},
+		{[]string{"./codec"}, []string{module + "/codec"}},
+		{[]string{"./drivers/memory"}, []string{module + "/driver", module + "/drivers/memory"}},
+		{[]string{".", "./worker", "./drivers/memory"}, append(light, module)},
+	}
+	for _, tt := range tests {
+		args := append([]string{"list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}"}, tt.packages...)
+		for path := range strings.FieldsSeq(goTool(t, args...)) {
+			if !slices.ContainsFunc(tt.allowed, func(a string) bool { return path == a || strings.HasPrefix(path, a+"/") }) {
+				t.Errorf("%v links %s; allowed is %v and the standard library", tt.packages, path, tt.allowed)
+			}
+		}
+	}
+}
+
+// TestDocumentation wants a comment on every exported name and every package.
+func TestDocumentation(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{".", "driver", "codec", "worker", "drivers/memory", "drivers/all"} {
+		p := documented(t, dir)
+		if p.Doc == "" {
+			t.Errorf("package %s has no comment", dir)
+		}
+		for _, f := range p.Funcs {
+			wantComment(t, dir, f.Name, f.Doc)
+		}
+		for _, v := range append(p.Consts, p.Vars...) {
+			checkValues(t, dir, v)
+		}
+		for _, typ := range p.Types {
+			wantComment(t, dir, typ.Name, typ.Doc)
+			for _, f := range append(typ.Funcs, typ.Methods...) {
+				wantComment(t, dir, f.Name, f.Doc)
+			}
+			for _, v := range append(typ.Consts, typ.Vars...) {
+				checkValues(t, dir, v)
+			}
+		}
+	}
+}
+
+func documented(t *testing.T, dir string) *doc.Package {
+	t.Helper()
+	set := token.NewFileSet()
+	noTests := func(i fs.FileInfo) bool { return !strings.HasSuffix(i.Name(), "_test.go") }
+	//lint:ignore SA1019 the package's files are all there is to see; no types are needed
+	parsed, err := parser.ParseDir(set, dir, noTests, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range parsed {
+		var files []*ast.File
+		for _, f := range p.Files {
+			files = append(files, f)
+		}
+		d, err := doc.NewFromFiles(set, files, module+"/"+dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	t.Fatalf("no package in %s", dir)
+	return nil
+}
+
+// checkValues wants a comment on a group or on each of its names.
+func checkValues(t *testing.T, dir string, v *doc.Value) {
+	t.Helper()
+	for _, spec := range v.Decl.Specs {
+		s := spec.(*ast.ValueSpec)
+		if ast.IsExported(s.Names[0].Name) {
+			wantComment(t, dir, s.Names[0].Name, v.Doc+s.Doc.Text()+s.Comment.Text())
+		}
+	}
+}
+
+func wantComment(t *testing.T, dir, name, comment string) {
+	t.Helper()
+	if strings.TrimSpace(comment) == "" {
+		t.Errorf("%s: %s has no comment", dir, name)
+	}
+}

@@ -1,0 +1,2 @@
+// Package exampletest runs examples and checks what they print.
+package exampletest
