@@ -46,9 +46,6 @@ func TestEveryFaultAtEveryCall(t *testing.T) {
 						if t.Failed() {
 							return
 						}
-						if testing.Short() {
-							continue
-						}
 						for m := n + 1; m < calls+4; m++ {
 							for g := crashBefore; g <= stalled; g++ {
 								explore(t, p, sc, n, f, m, g)
@@ -102,7 +99,7 @@ func explore(t *testing.T, p pairing, sc scenario, n int, f fault, m int, g faul
 			synctest.Wait()
 		}
 		second := w.start(worker.Options{Concurrency: 1}, nil, h)
-		w.settle()
+		w.rest()
 		synctest.Wait()
 		faults := 0
 		for _, at := range []int{n, m} {

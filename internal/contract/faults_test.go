@@ -20,9 +20,10 @@ const (
 	replyLost         // the call took effect, its reply was lost
 	refused           // the call certainly did nothing
 	stalled           // the reply takes longer than a lease
+	late              // the call itself takes effect so late
 )
 
-var faultNames = [...]string{"none", "crash before", "crash after", "reply lost", "refused", "stalled"}
+var faultNames = [...]string{"none", "crash before", "crash after", "reply lost", "refused", "stalled", "late"}
 
 func (f fault) String() string { return faultNames[f] }
 
@@ -90,6 +91,9 @@ func (c *client) call(ctx context.Context, op string, arg any, do func() error) 
 	case refused:
 		return driver.Transient(errors.New("refused"))
 	}
+	if f == late {
+		c.sleep()
+	}
 	err := do()
 	switch f {
 	case crashAfter:
@@ -99,17 +103,22 @@ func (c *client) call(ctx context.Context, op string, arg any, do func() error) 
 			return errReplyLost
 		}
 	case stalled:
-		t := time.NewTimer(4 * lease / 3)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-c.dead:
-		}
+		c.sleep()
 	}
 	if c.crashed() {
 		return driver.ErrClosed
 	}
 	return err
+}
+
+// sleep takes longer than a lease.
+func (c *client) sleep() {
+	t := time.NewTimer(4 * lease / 3)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.dead:
+	}
 }
 
 // faultBroker passes every call through its client's faults.

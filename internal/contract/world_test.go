@@ -207,6 +207,18 @@ func (w *world) settle() {
 	}
 }
 
+// rest waits until no message has been left for longer than leases last: a
+// worker that was stalled may publish late.
+func (w *world) rest() {
+	for quiet := 0; quiet < int(3*lease/time.Second); quiet++ {
+		if w.live() > 0 {
+			w.settle()
+			quiet = 0
+		}
+		time.Sleep(time.Second)
+	}
+}
+
 // want fails the test with the sentence of the contract that does not hold.
 func (w *world) want(ok bool, sentence string, args ...any) {
 	w.t.Helper()
@@ -237,7 +249,20 @@ func on(op string, nth int, f fault) func(int, string, any) fault {
 	}
 }
 
-// steps are the calls that move a task; heartbeats and reads beside it are not.
+// cutOff is the plan of a worker whose leases run out: it cannot extend.
+func cutOff(rest func(int, string, any) fault) func(int, string, any) fault {
+	return func(n int, op string, arg any) fault {
+		if op == "extend" {
+			return refused
+		}
+		if rest != nil {
+			return rest(n, op, arg)
+		}
+		return none
+	}
+}
+
+// step reports whether a call moves a task; heartbeats do not.
 func step(op string) bool {
 	return slices.Contains([]string{"publish", "receive", "start", "apply", "settle", "get"}, op)
 }
