@@ -19,7 +19,7 @@ const hungGrace = 5 * time.Second
 type job struct {
 	s       *session
 	d       *driver.Delivery
-	suspect bool
+	done    chan struct{} // of a suspect: closed once it is settled
 	env     engine.Envelope
 	task    *engine.Task
 	call    engine.Call

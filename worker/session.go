@@ -57,6 +57,7 @@ const (
 	purgeEvery   = time.Hour
 	suspectCount = 3 // deliveries from which a task is suspected to kill
 	suspectDelay = 500 * time.Millisecond
+	suspectAlone = time.Second
 )
 
 func newSession(ctx context.Context, w *Worker, eng *engine.Engine, queues []driver.QueueSpec) (*session, error) {
@@ -130,7 +131,9 @@ func (s *session) receive(ctx context.Context) error {
 		if ctx.Err() != nil {
 			s.stopping.Store(true) // what was claimed on the way goes back
 		}
-		s.accept(ds)
+		if j := s.accept(ds); j != nil {
+			s.await(ctx, j)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -159,10 +162,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// accept starts a goroutine for each delivery. Of those suspected to kill
-// their worker it keeps at most one, and gives back the others before that one
-// starts, so that it takes none of them along.
-func (s *session) accept(ds []*driver.Delivery) {
+// accept hands the deliveries to goroutines. Of those suspected to kill their
+// worker it keeps at most one, and gives back the others before that one
+// starts, so that it takes none of them along. It returns the suspect it kept.
+func (s *session) accept(ds []*driver.Delivery) (suspect *job) {
 	var back []driver.Settlement
 	kept := ds[:0]
 	for _, d := range ds {
@@ -182,12 +185,27 @@ func (s *session) accept(ds []*driver.Delivery) {
 	}
 	for _, d := range kept {
 		j := s.suspectJob(d)
-		if j == nil {
+		if j != nil {
+			suspect = j
+		} else {
 			j = &job{s: s, d: d}
 		}
 		s.jobs.add(j)
 		s.sessions.watch(s, d.Lost)
 		s.dispatch(j)
+	}
+	return suspect
+}
+
+// await lets a suspect run alone for a while before more is received: what
+// kills at once then takes along nothing that was just claimed.
+func (s *session) await(ctx context.Context, suspect *job) {
+	t := time.NewTimer(suspectAlone)
+	defer t.Stop()
+	select {
+	case <-suspect.done:
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -210,7 +228,7 @@ func (s *session) dispatch(j *job) {
 
 // admitSuspect reserves the place of the running suspect for d.
 func (s *session) admitSuspect(d *driver.Delivery) bool {
-	return s.suspect.CompareAndSwap(nil, &job{s: s, d: d, suspect: true})
+	return s.suspect.CompareAndSwap(nil, &job{s: s, d: d, done: make(chan struct{})})
 }
 
 func (s *session) suspectJob(d *driver.Delivery) *job {

@@ -26,9 +26,6 @@ func (j *job) decide(v engine.Verdict) {
 	j.decided = true
 	lost := j.lost
 	j.mu.Unlock()
-	if j.suspect {
-		j.s.suspect.CompareAndSwap(j, nil)
-	}
 	if lost && !j.mayStillWin(&v) {
 		j.forget()
 		return
@@ -175,7 +172,12 @@ func (j *job) forget() {
 	gone := j.gone
 	j.gone = true
 	j.mu.Unlock()
-	if !gone {
-		j.s.jobs.remove(j)
+	if gone {
+		return
+	}
+	j.s.jobs.remove(j)
+	if j.done != nil { // only now: until it is settled the next one could take it along
+		j.s.suspect.CompareAndSwap(j, nil)
+		close(j.done)
 	}
 }

@@ -159,6 +159,9 @@ type faultSubscription struct {
 }
 
 func (s *faultSubscription) Receive(ctx context.Context, max int) (ds []*driver.Delivery, err error) {
+	if s.c.crashed() {
+		return nil, driver.ErrClosed
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := make(chan struct{})
