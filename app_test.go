@@ -582,3 +582,66 @@ func TestBadResultIsNotRunAgain(t *testing.T) {
 		t.Errorf("%d runs of two tasks that succeeded", len(runs))
 	}
 }
+
+func TestConnectNamesTasksWhoseResultsAreLost(t *testing.T) {
+	noEnv(t)
+	var registry driver.Registry
+	registry.Register("mute", driver.Driver{OpenBroker: func(context.Context, *driver.Config) (driver.Broker, error) {
+		return nil, errors.New("must not be opened")
+	}})
+	app, err := chicory.New(chicory.Config{URL: "mute:", Registry: &registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer app.Close()
+	chicory.Register(app, "has.result", add)
+	chicory.Define[addArgs, int]("also.has").On(app)
+	chicory.Register(app, "has.none", add, chicory.IgnoreResult())
+	err = app.Connect(t.Context())
+	if !errors.Is(err, chicory.ErrNoBackend) || !strings.Contains(err.Error(), "also.has, has.result;") || strings.Contains(err.Error(), "has.none") {
+		t.Errorf("got %v, want ErrNoBackend with the tasks that have results", err)
+	}
+	if _, err := chicory.New(chicory.Config{URL: "memory:", Backend: "mute", Registry: &registry}); err == nil {
+		t.Error("a driver without a backend was accepted as one")
+	}
+}
+
+func TestDeadLettersAreListedDeletedAndPurged(t *testing.T) {
+	t.Parallel()
+	app := connected(t, chicory.Config{})
+	task := chicory.Register(app, "fail", func(context.Context, int) (int, error) { return 0, errors.New("no") }, chicory.MaxRetries(0))
+	start(t, app, worker.Options{})
+	rs, err := task.DelayMany(t.Context(), make([]int, 250))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chicory.GetAll(t.Context(), rs); !errors.Is(err, chicory.ErrDeadLettered) {
+		t.Fatal(err)
+	}
+	dead := app.DeadLetters("default")
+	seen := map[string]bool{}
+	for l, err := range dead.All(t.Context()) {
+		if err != nil || seen[l.ID] || l.Message != "no" || l.Name != "fail" {
+			t.Fatalf("got %+v, %v", l, err)
+		}
+		seen[l.ID] = true
+	}
+	if n, err := dead.Len(t.Context()); n != 250 || len(seen) != 250 || err != nil {
+		t.Errorf("%d dead letters, %d listed, %v; want 250", n, len(seen), err)
+	}
+	if n, err := dead.Delete(t.Context(), rs[0].ID(), rs[1].ID(), "unknown"); n != 2 || err != nil {
+		t.Errorf("deleted %d, %v; want 2", n, err)
+	}
+	if _, err := dead.Get(t.Context(), rs[0].ID()); !errors.Is(err, chicory.ErrNotFound) {
+		t.Errorf("Get of a deleted one: %v", err)
+	}
+	if n, err := dead.Purge(t.Context(), time.Hour); n != 0 || err != nil {
+		t.Errorf("purged %d older than an hour, %v; want 0", n, err)
+	}
+	if n, err := dead.Purge(t.Context(), 0); n != 248 || err != nil {
+		t.Errorf("purged %d, %v; want 248", n, err)
+	}
+	if _, err := app.DeadLetters("").Len(t.Context()); !errors.Is(err, chicory.ErrValidation) {
+		t.Errorf("a queue without a name: %v", err)
+	}
+}

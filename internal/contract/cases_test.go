@@ -39,6 +39,7 @@ var cases = []struct {
 	{"E7 Get after a replay waits for the new epoch", all, opts(chicory.MaxRetries(0)), getAfterReplay},
 	{"E8 one credit over all queues", all, nil, oneCredit},
 	{"M1 at-most-once, crash after the start: lost, never STARTED for ever", all, opts(chicory.AtMostOnce()), onceCrashInMidRun},
+	{"M1 at-most-once, redelivered without a record: lost", []pairing{separate, amqpLike}, opts(chicory.AtMostOnce()), onceWithoutRecord},
 	{"M2 a late start of an older delivery is refused", []pairing{separate, amqpLike}, opts(chicory.MaxRetries(1), chicory.Fixed(time.Second)), lateStart},
 	{"M3 M11 a give-back after a crash keeps copy and count", all, nil, giveBackAfterCrash},
 	{"M4 poison does not pass over SUCCESS", []pairing{separate, amqpLike}, nil, poisonOverSuccess},
@@ -262,6 +263,23 @@ func onceCrashInMidRun(w *world) {
 	w.start(one, nil, w.handler("t", instant))
 	w.end(id, driver.DeadLettered, 1, 1)
 	w.want(w.record(id).Error.Reason == driver.ReasonLost, "what may have started is lost; got %+v", w.record(id).Error)
+}
+
+func onceWithoutRecord(w *world) {
+	app, _ := w.process(on("apply", 1, crashBefore)) // PENDING is never written
+	if _, err := w.task(app, "t").Send(context.Background(), 1, chicory.Header("h", "v")); err != nil {
+		w.want(false, "a failing backend fails no publish; got %v", err)
+	}
+	first := w.start(one, on("start", 1, crashBefore), w.handler("t", instant))
+	time.Sleep(2 * lease)
+	w.want(first.crashed(), "the first worker died")
+	w.start(one, nil, w.handler("t", instant))
+	w.settle()
+	synctest.Wait()
+	reader, _ := w.process(nil)
+	ls := w.dead(reader)
+	total, _ := w.started()
+	w.want(total == 0 && len(ls) == 1 && ls[0].Reason == driver.ReasonLost, "nobody can tell whether it started: lost; got %v, %+v", w.starts, ls)
 }
 
 func lateStart(w *world) {
