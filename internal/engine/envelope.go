@@ -147,28 +147,24 @@ func appendBytes(dst []byte, n protowire.Number, v []byte) []byte {
 func DecodeEnvelope(b []byte, e *Envelope) error {
 	*e = Envelope{}
 	version := uint64(0)
-	err := eachField(b, func(f *field) error {
-		if f.num == fVersion {
-			version = f.uint
-			if version > EnvelopeVersion {
-				return ErrNewerEnvelope
-			}
-			return nil
+	fs := fields{rest: b}
+	for fs.next() {
+		if fs.num != fVersion {
+			fs.fail(e.decodeField(&fs))
+		} else if version = fs.uint; version > EnvelopeVersion {
+			return ErrNewerEnvelope
 		}
-		return e.decodeField(f)
-	})
+	}
 	switch {
-	case errors.Is(err, ErrNewerEnvelope):
-		return err
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrEnvelope, err)
+	case fs.err != nil:
+		return fmt.Errorf("%w: %w", ErrEnvelope, fs.err)
 	case version == 0 || e.Name == "":
 		return fmt.Errorf("%w: no version or no task name", ErrEnvelope)
 	}
 	return nil
 }
 
-func (e *Envelope) decodeField(f *field) error {
+func (e *Envelope) decodeField(f *fields) error {
 	p := &e.Policy
 	switch f.num {
 	case fName:
@@ -210,38 +206,39 @@ func contentTypeString(b []byte) string {
 
 func (e *Envelope) decodeHeader(b []byte) error {
 	var k, v string
-	err := eachField(b, func(f *field) error {
-		switch f.num {
+	fs := fields{rest: b}
+	for fs.next() {
+		switch fs.num {
 		case 1:
-			k = string(f.bytes)
+			k = string(fs.bytes)
 		case 2:
-			v = string(f.bytes)
+			v = string(fs.bytes)
 		}
-		return nil
-	})
+	}
 	if e.Headers == nil {
 		e.Headers = map[string]string{}
 	}
 	e.Headers[k] = v
-	return err
+	return fs.err
 }
 
 func decodeBackoff(b []byte, dst *Backoff) error {
-	return eachField(b, func(f *field) error {
-		switch f.num {
+	fs := fields{rest: b}
+	for fs.next() {
+		switch fs.num {
 		case 1:
-			dst.Curve = Curve(f.uint)
+			dst.Curve = Curve(fs.uint)
 		case 2:
-			dst.Base = duration(int64(min(f.uint, math.MaxInt64)))
+			dst.Base = duration(int64(min(fs.uint, math.MaxInt64)))
 		case 3:
-			dst.Max = duration(int64(min(f.uint, math.MaxInt64)))
+			dst.Max = duration(int64(min(fs.uint, math.MaxInt64)))
 		case 4:
-			dst.Factor = finite(f.uint)
+			dst.Factor = finite(fs.uint)
 		case 5:
-			dst.Jitter = min(1, max(0, finite(f.uint)))
+			dst.Jitter = min(1, max(0, finite(fs.uint)))
 		}
-		return nil
-	})
+	}
+	return fs.err
 }
 
 func finite(bits uint64) float64 {
@@ -254,23 +251,23 @@ func finite(bits uint64) float64 {
 
 func (e *Envelope) decodeAttempt(b []byte) error {
 	var a driver.FailedAttempt
-	err := eachField(b, func(f *field) error {
-		switch f.num {
+	fs := fields{rest: b}
+	for fs.next() {
+		switch fs.num {
 		case 1:
-			a.Attempt = uint32(f.uint)
+			a.Attempt = uint32(fs.uint)
 		case 2:
-			a.At = int64(f.uint)
+			a.At = int64(fs.uint)
 		case 3:
-			a.Kind = string(f.bytes)
+			a.Kind = string(fs.bytes)
 		case 4:
-			a.Message = string(f.bytes)
+			a.Message = string(fs.bytes)
 		case 5:
-			a.Worker = string(f.bytes)
+			a.Worker = string(fs.bytes)
 		}
-		return nil
-	})
+	}
 	e.History = append(e.History, a)
-	return err
+	return fs.err
 }
 
 // AddHistory appends a, forgetting the oldest beyond the limit.
@@ -282,40 +279,46 @@ func AddHistory(h []driver.FailedAttempt, a driver.FailedAttempt) []driver.Faile
 	return h
 }
 
-// A field is one field of a wire message: uint for numbers, bytes otherwise.
-type field struct {
+// fields reads the fields of a wire message one by one.
+type fields struct {
 	num   protowire.Number
-	uint  uint64
-	bytes []byte
-	raw   []byte
+	uint  uint64 // of numbers
+	bytes []byte // of the others
+	raw   []byte // the whole field
+	rest  []byte
+	err   error
 }
 
-func eachField(b []byte, do func(*field) error) error {
-	var f field
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		m := 0
-		f = field{num: num}
-		switch typ {
-		case protowire.VarintType:
-			f.uint, m = protowire.ConsumeVarint(b[n:])
-		case protowire.Fixed64Type:
-			f.uint, m = protowire.ConsumeFixed64(b[n:])
-		case protowire.BytesType:
-			f.bytes, m = protowire.ConsumeBytes(b[n:])
-		default:
-			m = protowire.ConsumeFieldValue(num, typ, b[n:])
-		}
-		if m < 0 {
-			return protowire.ParseError(m)
-		}
-		f.raw, b = b[:n+m], b[n+m:]
-		if err := do(&f); err != nil {
-			return err
-		}
+// next reads the next field; false at the end or after an error.
+func (f *fields) next() bool {
+	if f.err != nil || len(f.rest) == 0 {
+		return false
 	}
-	return nil
+	num, typ, n := protowire.ConsumeTag(f.rest)
+	if n < 0 {
+		return f.fail(protowire.ParseError(n))
+	}
+	f.num, f.uint, f.bytes = num, 0, nil
+	m := 0
+	switch typ {
+	case protowire.VarintType:
+		f.uint, m = protowire.ConsumeVarint(f.rest[n:])
+	case protowire.Fixed64Type:
+		f.uint, m = protowire.ConsumeFixed64(f.rest[n:])
+	case protowire.BytesType:
+		f.bytes, m = protowire.ConsumeBytes(f.rest[n:])
+	default:
+		m = protowire.ConsumeFieldValue(num, typ, f.rest[n:])
+	}
+	if m < 0 {
+		return f.fail(protowire.ParseError(m))
+	}
+	f.raw, f.rest = f.rest[:n+m], f.rest[n+m:]
+	return true
+}
+
+// fail ends the reading if err is not nil, and reports whether it goes on.
+func (f *fields) fail(err error) bool {
+	f.err = err
+	return err == nil
 }
