@@ -37,8 +37,6 @@ const (
 	bare     pairing = "no backend"
 )
 
-var withRecords = []pairing{same, separate, amqpLike}
-
 // A world is the stores and what happened on them. It lives in one bubble.
 type world struct {
 	t       *testing.T
