@@ -107,6 +107,7 @@ type Subscription interface {
 	// on a covering broker ErrStale if Record was refused (the message is
 	// acknowledged and Then is dropped), and ErrStarted if Record parks an
 	// at-most-once task that has started (nothing changed: settle it as lost).
+	// Transient means that Then was not published either.
 	Settle(ctx context.Context, ss []Settlement) error
 
 	// Extend renews the leases of ds to a full lease from now. ErrLeaseLost is

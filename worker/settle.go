@@ -135,9 +135,21 @@ func (j *job) settled(err error) {
 		j.settle(j.attempt.Bury(engine.Lost(), time.Now()))
 	case errors.Is(err, driver.ErrTooLarge) && v.Record != nil && v.Record.State == driver.Success:
 		j.settle(j.tooLarge(err))
+	case j.mustNotRepeat(&v, err):
+		j.s.log.Error("chicory: settling an at-most-once task: outcome unknown; its redelivery is dead-lettered as lost", j.logAttrs("error", err)...)
+		j.forget()
 	default:
 		j.again("not settled", err, func() { j.settle(v) })
 	}
+}
+
+// mustNotRepeat reports whether settling again could publish a second copy of
+// an at-most-once message that nothing would tell from the first: no record,
+// no deduplication, and err leaves open whether it was published.
+func (j *job) mustNotRepeat(v *engine.Verdict, err error) bool {
+	return j.d.Once && j.d.NoRecord && len(v.Then) > 0 && v.Then[0].Dead == nil &&
+		!errors.Is(err, driver.ErrTransient) && j.s.eng.Broker.Info().Settle == driver.SettlePublishFirst &&
+		!j.s.eng.Broker.Info().Dedup
 }
 
 // again tries a failed write later, for as long as the delivery is ours.

@@ -50,7 +50,8 @@ var cases = []struct {
 	{"M7 a skeleton refuses the redelivery of an expired success", []pairing{separate, amqpLike}, opts(chicory.ResultTTL(time.Second)), skeletonRefuses},
 	{"M8 a producer that dies before publishing blocks its id for minutes only", []pairing{separate, amqpLike}, nil, provisionalExpires},
 	{"M9 cancelled before the start never starts", all, nil, cancelBeforeStart},
-	{"M10 M12 at-most-once without a record is never published twice", []pairing{bare}, opts(chicory.AtMostOnce()), bareOnceReplyLost},
+	{"M10 at-most-once without record and dedup is not replayed", []pairing{amqpBare}, opts(chicory.AtMostOnce(), chicory.MaxRetries(0)), bareReplay},
+	{"M10 M12 at-most-once without a record is never published twice", []pairing{bare, amqpBare}, opts(chicory.AtMostOnce()), bareOnceReplyLost},
 	{"M13 a start that comes after the end changes nothing", all, opts(chicory.AtMostOnce(), chicory.ResultTTL(time.Second)), startAfterTheEnd},
 	{"M14 two entries of one dead letter are one", []pairing{amqpLike}, opts(chicory.MaxRetries(0)), deadTwice},
 	{"a failed settle is tried apart and runs nothing again", all, nil, settleFails},
@@ -432,6 +433,20 @@ func bareOnceReplyLost(w *world) {
 	synctest.Wait()
 	total, _ := w.started()
 	w.want(total == 1, "it starts once; got %v", w.starts)
+}
+
+func bareReplay(w *world) {
+	id := w.send(1)
+	r := w.start(one, nil, w.handler("t", func(context.Context, int) (int, error) { return 0, errFails }))
+	w.settle()
+	for _, replay := range []func() (int, error){
+		func() (int, error) { return r.app.DeadLetters(queue).Replay(context.Background(), id) },
+		func() (int, error) { return r.app.DeadLetters(queue).ReplayAll(context.Background()) },
+	} {
+		n, err := replay()
+		w.want(n == 0 && errors.Is(err, chicory.ErrValidation), "it is refused; got %d, %v", n, err)
+	}
+	w.want(len(w.dead(r.app)) == 1, "and nothing is lost by it")
 }
 
 func startAfterTheEnd(w *world) {

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -111,7 +112,10 @@ func (s *publishFirstSubscription) settle(ctx context.Context, st driver.Settlem
 		}
 	}
 	err := s.Subscription.Settle(ctx, []driver.Settlement{{Delivery: held(st.Delivery), Action: driver.Ack}})
-	return driver.ItemError(err, 0, 1)
+	if err = driver.ItemError(err, 0, 1); len(first) > 0 && errors.Is(err, driver.ErrTransient) {
+		return fmt.Errorf("published, not acknowledged: %v", err) // something was applied
+	}
+	return err
 }
 
 func (s *publishFirstSubscription) Extend(ctx context.Context, ds []*driver.Delivery) error {

@@ -35,7 +35,14 @@ const (
 	separate pairing = "separate stores"
 	amqpLike pairing = "publish first"
 	bare     pairing = "no backend"
+	amqpBare pairing = "publish first, no backend"
 )
+
+// hasRecords reports whether tasks have records.
+func (p pairing) hasRecords() bool { return p != bare && p != amqpBare }
+
+// publishesFirst reports whether the broker behaves as one on RabbitMQ.
+func (p pairing) publishesFirst() bool { return p == amqpLike || p == amqpBare }
 
 // A world is the stores and what happened on them. It lives in one bubble.
 type world struct {
@@ -68,11 +75,11 @@ func (w *world) process(plan func(n int, op string, arg any) fault) (*chicory.Ap
 	c := newClient(plan)
 	b := w.broker.Broker(namespace)
 	c.broker = &faultBroker{b, c}
-	if w.pairing == amqpLike {
+	if w.pairing.publishesFirst() {
 		c.broker = &publishFirst{c.broker, w.pf}
 	}
 	w.t.Cleanup(func() { b.Close(context.Background()) })
-	if w.pairing != bare {
+	if w.pairing.hasRecords() {
 		be := w.backend.Backend(namespace)
 		c.backend = &faultBackend{be, c}
 		w.t.Cleanup(func() { be.Close(context.Background()) })
