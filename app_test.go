@@ -376,6 +376,9 @@ func TestResults(t *testing.T) {
 	if len(seen) != len(rs) {
 		t.Errorf("%d of %d outcomes", len(seen), len(rs))
 	}
+	for range chicory.Completed(t.Context(), rs) {
+		break // must not leave its goroutines behind
+	}
 	info, err := rs[0].Info(t.Context())
 	if err != nil || info.State != chicory.StateSuccess || info.Attempt != 1 || info.Enqueued.IsZero() || info.Started.IsZero() || info.Finished.IsZero() || info.Err != nil {
 		t.Errorf("Info: %+v, %v", info, err)

@@ -16,7 +16,7 @@ const readBatch = 500
 // third of the lease.
 func (s *session) heartbeat(ctx context.Context) {
 	beat := s.opts.Lease / 3
-	for pause(ctx, beat) {
+	for engine.Sleep(ctx, beat) {
 		s.extend(ctx, beat)
 		s.findCancelled(ctx, beat)
 	}

@@ -146,7 +146,7 @@ func (j *job) start() (v engine.Verdict, granted bool) {
 			return a.GiveBack(0), false
 		}
 		j.s.log.Warn("chicory: start not recorded, trying again", j.logAttrs("error", err)...)
-		if !pause(j.s.base, wait) {
+		if !engine.Sleep(j.s.base, wait) {
 			return a.GiveBack(0), false
 		}
 	}

@@ -142,23 +142,12 @@ func (s *session) receive(ctx context.Context) error {
 		case err != nil:
 			s.away.Store(&err)
 			s.log.Warn("chicory: receive failed, trying again", "error", err, "wait", wait)
-			pause(ctx, wait)
+			engine.Sleep(ctx, wait)
 			wait = min(2*wait, retryMax)
 		default:
 			s.away.Store(nil)
 			wait = retryFirst
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -315,7 +304,7 @@ func (s *session) purge(ctx context.Context) {
 	if s.opts.DeadLetterAge < 0 {
 		return
 	}
-	for wait := purgeFirst; pause(ctx, wait); wait = purgeEvery {
+	for wait := purgeFirst; engine.Sleep(ctx, wait); wait = purgeEvery {
 		queues, err := s.w.queues()
 		if err != nil {
 			return

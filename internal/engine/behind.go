@@ -80,7 +80,7 @@ func (e *Engine) writeBehind(us []driver.Update) {
 // retryBehind applies what is behind until nothing is, or the engine closes.
 func (e *Engine) retryBehind() {
 	b := &e.behind
-	for wait := behindFirst; sleep(e.ctx, wait); wait = min(2*wait, behindMax) {
+	for wait := behindFirst; Sleep(e.ctx, wait); wait = min(2*wait, behindMax) {
 		us := b.some(publishBatch)
 		if us == nil {
 			return

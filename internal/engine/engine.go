@@ -155,7 +155,7 @@ func (e *Engine) retry(ctx context.Context, p *Publication, err error) error {
 		transient := errors.Is(err, driver.ErrTransient)
 		unknown = unknown || !transient && !final
 		again := transient || !final && e.Deduped(m)
-		if final || !again || n == publishTries || !sleep(ctx, wait) {
+		if final || !again || n == publishTries || !Sleep(ctx, wait) {
 			return &PublishError{ID: m.ID, Unknown: unknown, Err: explain(err)}
 		}
 		m.Repeat = m.Repeat || unknown
@@ -182,7 +182,8 @@ func explain(err error) error {
 	return err
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
+// Sleep waits for d and reports whether it did, or ctx ended before.
+func Sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
