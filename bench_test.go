@@ -3,7 +3,6 @@ package chicory_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -18,7 +17,7 @@ type benchArgs struct{ X, Y int }
 // benchApp is an app on memory with a worker that counts what it ran.
 func benchApp(b *testing.B, concurrency int, opts ...chicory.TaskOption) (*chicory.Task[benchArgs, int], *atomic.Int64, func(int64)) {
 	b.Helper()
-	app, err := chicory.New(chicory.Config{URL: "memory:", Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	app, err := chicory.New(chicory.Config{URL: "memory:", Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -99,6 +98,57 @@ func produce(b *testing.B, task *chicory.Task[benchArgs, int], producers int, ba
 		})
 	}
 	wg.Wait()
+}
+
+// rawCodec carries bytes as they are, so that what is measured is core.
+type rawCodec struct{}
+
+func (rawCodec) ContentType() string { return "application/octet-stream" }
+
+func (rawCodec) Append(dst []byte, v any) ([]byte, error) {
+	return append(dst, v.([]byte)...), nil
+}
+
+func (rawCodec) Decode(src []byte, v any) error {
+	*v.(*[]byte) = src
+	return nil
+}
+
+// BenchmarkCore is BenchmarkTasks without a codec: subtract the driver's own
+// BenchmarkCycle to see what core adds to a task.
+func BenchmarkCore(b *testing.B) {
+	for _, producers := range []int{8, 64} {
+		b.Run(fmt.Sprintf("producers=%d", producers), func(b *testing.B) {
+			app := chicory.Must(chicory.New(chicory.Config{URL: "memory:", Codec: rawCodec{}, Logger: slog.New(slog.DiscardHandler)}))
+			defer app.Close()
+			left := make(chan struct{}, 1)
+			var ran atomic.Int64
+			task := chicory.Register(app, "bench.core", func(_ context.Context, in []byte) ([]byte, error) {
+				if ran.Add(1) == int64(b.N) {
+					left <- struct{}{}
+				}
+				return in, nil
+			})
+			stop := chicory.Must(worker.New(app, worker.Options{Concurrency: 64}).Start(b.Context()))
+			defer stop()
+			b.ReportAllocs()
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			arg := []byte("12345678")
+			for p := range producers {
+				wg.Go(func() {
+					for i := p; i < b.N; i += producers {
+						if _, err := task.Send(b.Context(), arg); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			<-left
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
+		})
+	}
 }
 
 // BenchmarkRoundTrip is Delay and Get of one task at a time per goroutine.
