@@ -648,3 +648,67 @@ func TestDeadLettersAreListedDeletedAndPurged(t *testing.T) {
 		t.Errorf("a queue without a name: %v", err)
 	}
 }
+
+func TestAliasAndStrictFields(t *testing.T) {
+	t.Parallel()
+	app := connected(t, chicory.Config{})
+	type newer struct{ X, Y, Z int }
+	chicory.Define[addArgs, int]("new.name", chicory.Alias("old.name")).Handle(app, add)
+	chicory.Define[addArgs, int]("strict", chicory.StrictFields()).Handle(app, add)
+	start(t, app, worker.Options{})
+	r, err := chicory.Define[newer, int]("old.name").On(app).Delay(t.Context(), newer{1, 2, 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := r.Get(t.Context()); v != 3 || err != nil {
+		t.Errorf("by its old name, with a new field: got %d, %v", v, err)
+	}
+	r, err = chicory.Define[newer, int]("strict").On(app).Delay(t.Context(), newer{1, 2, 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var te *chicory.TaskError
+	if _, err := r.Get(t.Context()); !errors.As(err, &te) || te.Reason != "undecodable" || te.Attempt != 1 {
+		t.Errorf("a strict task with an unknown field: got %v, want it dead-lettered without a retry", err)
+	}
+}
+
+func TestWhenAndInWhichOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		app := connected(t, chicory.Config{})
+		begin := time.Now()
+		var order []int
+		var times []time.Duration
+		task := chicory.Register(app, "note", func(_ context.Context, n int) (int, error) {
+			order, times = append(order, n), append(times, time.Since(begin))
+			return n, nil
+		})
+		send := func(n int, opts ...chicory.CallOption) *chicory.AsyncResult[int] {
+			r, err := task.Delay(t.Context(), n, opts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		rs := []*chicory.AsyncResult[int]{
+			send(5, chicory.After(time.Hour)),
+			send(4, chicory.At(begin.Add(time.Minute))),
+			send(3),
+			send(2, chicory.Priority(3)),
+			send(1, chicory.Priority(9)),
+			send(6, chicory.At(begin.Add(-time.Hour)), chicory.Priority(9)),
+		}
+		late := send(7, chicory.After(time.Hour), chicory.ExpiresAt(begin.Add(time.Minute)))
+		start(t, app, worker.Options{Concurrency: 1})
+		if _, err := chicory.GetAll(t.Context(), rs); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(order, []int{1, 6, 2, 3, 4, 5}) || times[4] != time.Minute || times[5] != time.Hour {
+			t.Errorf("ran %v at %v", order, times)
+		}
+		if _, err := late.Get(t.Context()); !errors.Is(err, chicory.ErrExpired) {
+			t.Errorf("due after its expiry: got %v", err)
+		}
+	})
+}

@@ -53,7 +53,11 @@ func (a *Attempt) Fail(err error, now time.Time) Verdict {
 	if errors.As(err, &snooze) {
 		return a.Snooze(snooze.Wait, now)
 	}
-	info := a.deadInfo(driver.ReasonFailed, err, now)
+	why, reason := driver.ReasonFailed, (*ReasonError)(nil)
+	if errors.As(err, &reason) {
+		why = reason.Reason
+	}
+	info := a.deadInfo(why, err, now)
 	if wait, ok := a.retry(err); ok {
 		v := a.again(wait, now, info)
 		v.Then[0].Attempt++

@@ -64,7 +64,7 @@ func TestFail(t *testing.T) {
 		{"retry after the last attempt", &RetryAfterError{time.Minute, no}, last, driver.DeadLettered, "dead"},
 		{"snooze", &SnoozeError{time.Hour}, nil, driver.Retry, "1h0m0s, attempt 2"},
 		{"snooze of the last attempt", &SnoozeError{time.Hour}, last, driver.Retry, "1h0m0s, attempt 4"},
-		{"undecodable", &ReasonError{driver.ReasonUndecodable, "undecodable", no}, nil, driver.DeadLettered, "dead"},
+		{"undecodable", &ReasonError{driver.ReasonUndecodable, "undecodable", no}, nil, driver.DeadLettered, "dead undecodable"},
 		{"no record", no, func(a *Attempt) { a.HasRecord = false }, "", "1s, attempt 3"},
 	}
 	for _, tt := range tests {
@@ -81,6 +81,9 @@ func TestFail(t *testing.T) {
 		if len(v.Then) == 1 {
 			if then = fmt.Sprintf("%v, attempt %d", v.Then[0].Delay, v.Then[0].Attempt); v.Then[0].Dead != nil {
 				then = "dead"
+				if r := v.Then[0].Dead.Reason; r != driver.ReasonFailed {
+					then += " " + r
+				}
 			}
 		}
 		if state != tt.state || then != tt.then {
