@@ -45,7 +45,7 @@ func run(ctx context.Context, out io.Writer) error {
 	}
 	defer stop()
 
-	result, err := long.Delay(ctx, 300*time.Millisecond)
+	result, err := long.Delay(ctx, 700*time.Millisecond)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 func TestOutput(t *testing.T) {
 	exampletest.Run(t, run,
 		"Gave up waiting; the task runs on\n",
-		"Task completed: slept 300ms\n",
+		"Task completed: slept 700ms\n",
 		"Timed out: timeout\n",
 	)
 }
