@@ -106,8 +106,10 @@ func (h *Hub) Close() error {
 // Get returns the records of ids; concurrent calls share their reads.
 func (h *Hub) Get(ctx context.Context, id string) (*driver.Record, error) {
 	l := &lookup{id: id}
-	err := h.read.Do(ctx, l)
-	return l.record, err
+	if err := h.read.Do(ctx, l); err != nil {
+		return nil, err // l may still be written to: ctx ended first
+	}
+	return l.record, nil
 }
 
 func (h *Hub) lookup(ctx context.Context, ls []*lookup) error {

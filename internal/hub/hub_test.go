@@ -213,3 +213,31 @@ func TestCloseEndsWaits(t *testing.T) {
 		}
 	})
 }
+
+func TestAReadThatOutlivesItsCallerIsNotTouched(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		s := &store{}
+		s.set("id", driver.Success)
+		s.onGet = func() { <-hold }
+		h := open(t, s, Options{})
+		go h.Get(t.Context(), "first") // the next one queues behind it
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		got := make(chan error)
+		go func() {
+			r, err := h.Get(ctx, "id")
+			if err != nil && r != nil {
+				t.Errorf("got %+v and %v", r, err)
+			}
+			got <- err
+		}()
+		synctest.Wait()
+		cancel()
+		close(hold) // the read and the caller's end race: -race tells
+		if err := <-got; err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
