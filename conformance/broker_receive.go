@@ -1,0 +1,487 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+)
+
+var receiveCases = []Case{
+	{Name: "Receive/Notified", Contract: "idle pickup is notified: a waiting Receive returns when a message is published, not at the next poll", run: receiveNotified},
+	{Name: "Receive/NoWait", Contract: "Receive waits for the first delivery and never for more", run: receiveNoWait},
+	{Name: "Receive/Max", Contract: "Receive returns at most max deliveries, and at least one", run: receiveMax},
+	{Name: "Receive/Credit", Contract: "a subscription holds at most Prefetch unsettled deliveries over all its queues", run: receiveCredit},
+	{Name: "Receive/CreditBack", Contract: "settling a delivery, or learning that it was lost, makes room for another", run: receiveCreditBack},
+	{Name: "Receive/Cancelled", Contract: "Receive obeys its context before and during the wait, and loses nothing by it", run: receiveCancelled},
+	{Name: "Receive/ClaimBeatsCancel", Contract: "a claimed delivery beats cancellation: it is returned or given back at once, uncounted", run: receiveClaimBeatsCancel},
+	{Name: "Receive/Share", Contract: "workers share a queue: no message is held by two of them, and none is left behind", run: receiveShare},
+	{Name: "Receive/FIFO", Contract: "within a queue and priority, messages come in the order they were published",
+		Denied: "all of them come", run: receiveFIFO},
+	{Name: "Receive/Priority", Contract: "priorities map monotonically onto Info().Priorities levels, and a higher one comes first", run: receivePriority},
+	{Name: "Receive/AllWake", Contract: "every waiting worker is woken when there is enough for all", run: receiveAllWake},
+	{Name: "Receive/Empty", Contract: "an idle Receive returns nothing before its context ends", run: receiveEmpty},
+}
+
+var queueCases = []Case{
+	{Name: "Queues/Isolation", Contract: "a subscription sees the messages of its queues only", run: queuesIsolation},
+	{Name: "Queues/Weights", Contract: "queues are served by weight under one credit, and none starves", run: queuesWeights},
+	{Name: "Queues/Strict", Contract: "in strict order an earlier queue is served first, as long as it has anything", run: queuesStrict},
+	{Name: "Queues/Pause", Contract: "a queue taken out by SetQueues brings nothing more, and one put back does, waking a waiting Receive", run: queuesPause},
+	{Name: "Queues/PauseGivesBack", Contract: "what was prefetched of a paused queue and not received goes back, uncounted", run: queuesPauseGivesBack},
+	{Name: "Queues/PauseAll", Contract: "a subscription without queues waits, and what it holds can be settled", run: queuesPauseAll},
+	{Name: "Queues/Refused", Contract: "a subscription without queues, prefetch or lease, or with a queue twice, is refused", run: queuesRefused},
+}
+
+func receiveNotified(c *C) {
+	b := c.broker()
+	s := c.worker()
+	var late time.Duration
+	for range 10 {
+		m := c.message()
+		var published time.Time
+		go func() {
+			c.sleep(c.lease / 7)
+			published = time.Now()
+			if err := b.Publish(c.Context(), []*driver.Message{m}); err != nil {
+				c.Errorf("publish: %v", err)
+			}
+		}()
+		d := c.one(s)
+		late = max(late, time.Since(published))
+		c.expect(d.ID == m.ID, "got %s, want %s", d.ID, m.ID)
+		c.ack(s, d)
+	}
+	c.expect(late <= c.slack, "a waiting Receive took %v to notice a message", late)
+}
+
+func receiveNoWait(c *C) {
+	b := c.broker()
+	s := c.worker()
+	c.publish(b, c.messages(2)...)
+	c.sleep(c.slack / 2) // a broker that pushes may bring them one by one
+	begin, got := time.Now(), 0
+	for got < 2 {
+		ds, err := s.Receive(c.Context(), 10)
+		c.must(err, "receive")
+		c.expect(len(ds) > 0, "Receive returned neither deliveries nor an error")
+		got += len(ds)
+	}
+	c.expect(time.Since(begin) <= c.slack, "two of ten were there, and Receive took %v", time.Since(begin))
+}
+
+func receiveMax(c *C) {
+	b := c.broker()
+	s := c.worker()
+	c.publish(b, c.messages(20)...)
+	total := 0
+	for _, limit := range []int{1, 3, 5, 11} {
+		ds, err := s.Receive(c.Context(), limit)
+		c.must(err, "receive")
+		c.expect(len(ds) >= 1 && len(ds) <= limit, "asked for %d, got %d", limit, len(ds))
+		total += len(ds)
+		c.ack(s, ds...)
+	}
+	c.ack(s, c.receive(s, 20-total)...)
+	if _, err := s.Receive(c.Context(), 0); err == nil {
+		c.Errorf("Receive of none is an error")
+	}
+}
+
+func receiveCredit(c *C) {
+	b := c.broker()
+	ms := c.messages(30)
+	for i, m := range ms {
+		m.Queue = []string{"a", "b", "c"}[i%3]
+	}
+	c.publish(b, ms...)
+	o := c.options("a", "b", "c")
+	o.Prefetch, o.Slots = 4, 2
+	s := c.subscribeAs(b, o)
+	ds := c.receive(s, 4)
+	c.none(s, c.lease/2, "all credit is used")
+	rest := c.worker("a", "b", "c") // another worker gets what is left, at once
+	others := c.receive(rest, 26)
+	c.same(append(deliveredIDs(ds), deliveredIDs(others)...), messageIDs(ms), "both workers together have all")
+}
+
+func receiveCreditBack(c *C) {
+	b := c.broker()
+	c.publish(b, c.messages(6)...)
+	o := c.options()
+	o.Prefetch = 1
+	s := c.subscribeAs(b, o)
+	d := c.one(s)
+	c.ack(s, d)
+	d = c.one(s)
+	c.must(c.settleOne(s, driver.Settlement{Delivery: d, Action: driver.Release, Delay: c.lease}), "release")
+	d = c.one(s)
+	next := d.Clone()
+	next.Seq++
+	c.must(c.settleOne(s, driver.Settlement{Delivery: d, Then: []*driver.Message{next}}), "ack with Then")
+	d = c.one(s)
+	c.lose(b)
+	thief := c.worker()
+	taken := c.receive(thief, 2)
+	err := c.settleOne(s, driver.Settlement{Delivery: d})
+	c.expect(errors.Is(err, driver.ErrLeaseLost), "a lost delivery: got %v, want ErrLeaseLost", err)
+	c.ack(thief, taken...)
+	c.publish(b, c.messages(4)...)
+	c.within(c.patience(), "Receive after a lost delivery", func() { c.one(s) })
+}
+
+func receiveCancelled(c *C) {
+	b := c.broker()
+	s := c.worker()
+	ctx, cancel := context.WithCancel(c.Context())
+	go func() { c.sleep(c.lease / 4); cancel() }()
+	c.within(c.patience(), "Receive with an ended context", func() {
+		begin := time.Now()
+		ds, err := s.Receive(ctx, 1)
+		c.expect(len(ds) == 0 && errors.Is(err, context.Canceled), "got %d deliveries and %v, want context.Canceled", len(ds), err)
+		c.expect(time.Since(begin) <= c.lease/4+c.slack, "the end of the context took %v to be noticed", time.Since(begin)-c.lease/4)
+	})
+	m := c.message()
+	c.publish(b, m)
+	ds, err := s.Receive(ctx, 1) // ended before: nothing, or the delivery
+	c.expect(len(ds) == 1 || errors.Is(err, context.Canceled), "got %d deliveries and %v", len(ds), err)
+	if len(ds) == 0 {
+		d := c.one(s)
+		c.expect(d.ID == m.ID && d.Count == 1, "the message is there, uncounted: got %s, count %d", d.ID, d.Count)
+	}
+}
+
+func receiveClaimBeatsCancel(c *C) {
+	b := c.broker()
+	s, t := c.worker(), c.worker()
+	for i := range 60 {
+		m := c.message()
+		ctx, cancel := context.WithCancel(c.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { c.publish(b, m) })
+		wg.Go(func() {
+			if i%3 == 0 {
+				c.sleep(time.Duration(i) * 10 * time.Microsecond)
+			}
+			cancel()
+		})
+		ds, err := s.Receive(ctx, 1)
+		wg.Wait()
+		from := s
+		if len(ds) == 0 {
+			c.expect(err != nil, "neither a delivery nor an error")
+			if ds = c.receiveWithin(t, 1, c.lease/2); len(ds) == 0 {
+				c.Fatalf("round %d: the message of a cancelled Receive does not come back at once", i)
+			}
+			from = t
+		}
+		c.expect(ds[0].ID == m.ID && ds[0].Count == 1, "got %s, count %d; want %s, count 1", ds[0].ID, ds[0].Count, m.ID)
+		c.ack(from, ds...)
+	}
+}
+
+func receiveShare(c *C) {
+	b := c.broker()
+	const workers, n = 16, 1500
+	var mu sync.Mutex
+	var got []string
+	held := map[string]bool{}
+	all := make(chan struct{})
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(c.Context())
+	defer cancel()
+	for range workers {
+		s := c.subscribe(c.broker())
+		wg.Go(func() {
+			for {
+				ds, err := s.Receive(ctx, 7)
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				for _, d := range ds {
+					c.expect(!held[d.ID], "%s is held by two workers", d.ID)
+					c.expect(d.Count == 1, "%s has count %d, nobody died", d.ID, d.Count)
+					held[d.ID] = true
+				}
+				mu.Unlock()
+				c.ack(s, ds...)
+				mu.Lock()
+				for _, d := range ds {
+					delete(held, d.ID)
+				}
+				if got = append(got, deliveredIDs(ds)...); len(got) == n {
+					close(all)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	ms := c.messages(n)
+	for i := 0; i < n; i += 50 {
+		c.publish(b, ms[i:i+50]...)
+	}
+	select {
+	case <-all:
+	case <-time.After(c.patience()):
+		c.Errorf("not everything came within %v", c.patience())
+	}
+	cancel()
+	wg.Wait()
+	c.same(got, messageIDs(ms), "every message once")
+}
+
+func receiveFIFO(c *C) {
+	b := c.broker()
+	ms := c.messages(120)
+	for i := 0; i < len(ms); i += 30 {
+		c.publish(b, ms[i:i+30]...)
+	}
+	s := c.worker()
+	var got []string
+	for len(got) < len(ms) {
+		ds := c.receive(s, 8)
+		got = append(got, deliveredIDs(ds)...)
+		c.ack(s, ds...)
+	}
+	if b.Info().FIFO {
+		c.expect(slices.Equal(got, messageIDs(ms)), "order: got %v", short(got))
+	} else {
+		c.same(got, messageIDs(ms), "all")
+	}
+}
+
+func receivePriority(c *C) {
+	b := c.broker()
+	info := b.Info()
+	c.expect(info.Priorities >= 3, "at least three levels: got %d", info.Priorities)
+	var ms []*driver.Message
+	for p := range 10 {
+		for range 2 {
+			m := c.message()
+			m.Priority = uint8(p)
+			ms = append(ms, m)
+		}
+	}
+	c.publish(b, ms...)
+	o := c.options()
+	o.Prefetch = 1
+	s := c.subscribeAs(b, o)
+	var got []int
+	for range ms {
+		d := c.one(s)
+		got = append(got, int(d.Priority))
+		c.ack(s, d)
+	}
+	// Levels are runs: within one, priorities rise as they were published.
+	levels, low := 1, got[0]
+	for i := 1; i < len(got); i++ {
+		if got[i] < got[i-1] {
+			levels++
+			c.expect(got[i] < low, "priority %d came after %d: order %v", got[i-1], low, got)
+			low = got[i]
+		}
+	}
+	if info.FIFO {
+		c.expect(levels == info.Priorities, "%d levels: order %v, want %d", levels, got, info.Priorities)
+	}
+	c.expect(got[0] >= 7 && got[len(got)-1] <= 2, "the highest first, the lowest last: order %v", got)
+}
+
+func receiveAllWake(c *C) {
+	b := c.broker()
+	const workers = 8
+	got := make(chan *driver.Delivery, workers)
+	for range workers {
+		o := c.options()
+		o.Prefetch = 1
+		s := c.subscribeAs(c.broker(), o)
+		go func() {
+			for _, d := range c.receiveWithin(s, 1, c.patience()) {
+				got <- d
+			}
+		}()
+	}
+	c.sleep(c.lease / 4)
+	c.publish(b, c.messages(workers)...)
+	var begin = time.Now()
+	seen := map[string]bool{}
+	for range workers {
+		select {
+		case d := <-got:
+			seen[d.ID] = true
+		case <-time.After(c.lease / 2):
+			c.Fatalf("%d of %d waiting workers were woken", len(seen), workers)
+		}
+	}
+	c.expect(len(seen) == workers, "each has a message of its own: %d", len(seen))
+	c.expect(time.Since(begin) <= c.slack, "waking %d workers took %v", workers, time.Since(begin))
+}
+
+func receiveEmpty(c *C) {
+	s := c.worker()
+	ctx, cancel := context.WithTimeout(c.Context(), 3*c.lease/2)
+	defer cancel()
+	begin := time.Now()
+	ds, err := s.Receive(ctx, 5)
+	c.expect(len(ds) == 0 && errors.Is(err, context.DeadlineExceeded), "an empty queue: got %d deliveries and %v, want context.DeadlineExceeded", len(ds), err)
+	c.expect(time.Since(begin) >= 3*c.lease/2, "Receive of an empty queue returned after %v", time.Since(begin))
+}
+
+func queuesIsolation(c *C) {
+	b := c.broker()
+	ms := c.messages(20)
+	for i, m := range ms {
+		m.Queue = fmt.Sprint("queue-", i%4)
+	}
+	c.publish(b, ms...)
+	s := c.worker("queue-1", "queue-3")
+	ds := c.receive(s, 10)
+	for _, d := range ds {
+		c.expect(d.Queue == "queue-1" || d.Queue == "queue-3", "%s is of %s", d.ID, d.Queue)
+	}
+	c.none(s, c.lease/4, "the other queues are not its own")
+}
+
+// served counts how many of n deliveries, taken one by one, come from each
+// queue.
+func (c *C) served(s driver.Subscription, n int) map[string]int {
+	c.TB.Helper()
+	by := map[string]int{}
+	for range n {
+		d := c.one(s)
+		by[d.Queue]++
+		c.ack(s, d)
+	}
+	return by
+}
+
+func (c *C) fill(b driver.Broker, n int, queues ...string) {
+	c.TB.Helper()
+	for _, name := range queues {
+		ms := c.messages(n)
+		for _, m := range ms {
+			m.Queue = name
+		}
+		c.publish(b, ms...)
+	}
+}
+
+func queuesWeights(c *C) {
+	b := c.broker()
+	c.fill(b, 80, "heavy", "light", "even")
+	o := c.options("heavy", "light", "even")
+	o.Queues[0].Weight = 6
+	o.Prefetch, o.Slots = 1, 1
+	by := c.served(c.subscribeAs(b, o), 80) // 6:1:1
+	c.expect(by["heavy"] >= 45 && by["heavy"] <= 70, "weights 6:1:1 over 80 tasks: got %v", by)
+	c.expect(by["light"] >= 4 && by["even"] >= 4, "no queue starves: got %v", by)
+}
+
+func queuesStrict(c *C) {
+	b := c.broker()
+	c.fill(b, 10, "last", "first")
+	o := c.options("first", "last")
+	o.Strict, o.Prefetch, o.Slots = true, 1, 1
+	o.Queues[1].Weight = 9
+	s := c.subscribeAs(b, o)
+	by := c.served(s, 10)
+	c.expect(by["first"] == 10, "the first queue is served first: got %v", by)
+	by = c.served(s, 5)
+	c.expect(by["last"] == 5, "then the last: got %v", by)
+	c.fill(b, 1, "first")
+	c.sleep(c.slack)
+	d := c.one(s) // a broker that pushes may hold one of the last already
+	if d.Queue != "first" {
+		c.ack(s, d)
+		d = c.one(s)
+	}
+	c.expect(d.Queue == "first", "what comes to the first queue overtakes the last")
+}
+
+func queuesPause(c *C) {
+	b := c.broker()
+	s := c.worker("open", "closed")
+	c.must(s.SetQueues(c.Context(), []driver.QueueSpec{{Name: "open"}}), "set queues")
+	c.fill(b, 3, "open", "closed")
+	c.ack(s, c.receive(s, 3)...)
+	c.none(s, c.lease/2, "a paused queue brings nothing")
+	resumed := make(chan time.Time, 1)
+	go func() {
+		c.sleep(c.lease / 4)
+		resumed <- time.Now()
+		if err := s.SetQueues(c.Context(), []driver.QueueSpec{{Name: "open"}, {Name: "closed"}, {Name: "new"}}); err != nil {
+			c.Errorf("set queues: %v", err)
+		}
+	}()
+	ds := c.receive(s, 1)
+	c.expect(time.Since(<-resumed) <= c.slack, "resuming wakes a waiting Receive")
+	ds = append(ds, c.receive(s, 2)...)
+	for _, d := range ds {
+		c.expect(d.Queue == "closed" && d.Count == 1, "got %s of %s, count %d", d.ID, d.Queue, d.Count)
+	}
+	c.fill(b, 1, "new")
+	c.expect(c.one(s).Queue == "new", "a queue can be added")
+}
+
+func queuesPauseGivesBack(c *C) {
+	b := c.broker()
+	c.fill(b, 10, "x", "y")
+	o := c.options("x", "y")
+	o.Prefetch = 20
+	s := c.subscribeAs(b, o)
+	first := c.one(s) // a broker that pushes holds the others now
+	c.must(s.SetQueues(c.Context(), []driver.QueueSpec{{Name: "y"}}), "set queues")
+	want, other := 10, c.worker("x")
+	if first.Queue == "x" {
+		want = 9
+	}
+	begin := time.Now()
+	ds := c.receive(other, want)
+	c.expect(time.Since(begin) < c.lease/2, "the messages of a paused queue came to another worker after %v", time.Since(begin))
+	for _, d := range ds {
+		c.expect(d.Count == 1, "giving back does not count: %s has count %d", d.ID, d.Count)
+	}
+	c.ack(s, first)
+}
+
+func queuesPauseAll(c *C) {
+	b := c.broker()
+	s := c.worker()
+	c.publish(b, c.messages(2)...)
+	d := c.one(s)
+	c.must(s.SetQueues(c.Context(), nil), "set no queues")
+	c.none(s, c.lease/2, "a subscription without queues waits")
+	c.ack(s, d)
+	c.must(s.SetQueues(c.Context(), []driver.QueueSpec{{Name: q}}), "set queues")
+	d = c.one(s)
+	c.expect(d.Count == 1, "count is %d", d.Count)
+	c.ack(s, d)
+}
+
+func queuesRefused(c *C) {
+	b := c.broker()
+	for what, change := range map[string]func(*driver.SubscribeOptions){
+		"no queues":             func(o *driver.SubscribeOptions) { o.Queues = nil },
+		"no prefetch":           func(o *driver.SubscribeOptions) { o.Prefetch = 0 },
+		"no lease":              func(o *driver.SubscribeOptions) { o.Lease = 0 },
+		"a lease below zero":    func(o *driver.SubscribeOptions) { o.Lease = -c.lease },
+		"a lease beyond most":   func(o *driver.SubscribeOptions) { o.Lease = driver.MaxLease + time.Second },
+		"part of a ms":          func(o *driver.SubscribeOptions) { o.Lease += time.Microsecond },
+		"a queue twice":         func(o *driver.SubscribeOptions) { o.Queues = append(o.Queues, o.Queues[0]) },
+		"a weight below zero":   func(o *driver.SubscribeOptions) { o.Queues[0].Weight = -1 },
+		"an invalid queue name": func(o *driver.SubscribeOptions) { o.Queues[0].Name = "" },
+	} {
+		o := c.options()
+		change(o)
+		s, err := b.Subscribe(c.Context(), o)
+		c.expect(err != nil, "%s is refused", what)
+		if err == nil {
+			s.Close(c.Context())
+		}
+	}
+}
