@@ -152,5 +152,3 @@ func backendRestart(c *C) {
 	second.Count = 2
 	c.expect(c.grant(be, second) > run, "runs go on rising")
 }
-
-func appCases() []Case { return suite("App") }

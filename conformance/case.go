@@ -15,9 +15,14 @@ type Case struct {
 	// property; empty where every store must have it.
 	Denied string
 
-	limit time.Duration // of virtual time, 0 is the default
-	run   func(*C)
+	limit   time.Duration // of virtual time, 0 is the default
+	quick   bool          // do not look for goroutines: the bubble does
+	run     func(*C)
+	explore func(*exploration) // instead of run
 }
+
+// FullName is the name of the case's subtest, and its key in Harness.Known.
+func (c *Case) FullName() string { return c.Suite + "/" + c.Name }
 
 // Cases returns the table of all cases.
 func Cases() []Case { return slices.Concat(brokerCases(), backendCases(), appCases()) }

@@ -43,6 +43,9 @@ type Harness struct {
 	// Slack is how late something may come that is notified or timed by the
 	// store, on this machine; 0 is 50 ms in a bubble, otherwise 500 ms.
 	Slack time.Duration
+	// Parallel is how many cases run at once in real time, where they mostly
+	// wait; 0 is 32.
+	Parallel int
 	// Known holds, for cases that are known to fail, the reason. A known case
 	// that passes fails the run.
 	Known map[string]string

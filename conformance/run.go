@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -25,9 +26,6 @@ func RunBackend(t *testing.T, newHarness NewHarness) { runAll(t, backendCases(),
 // lost whatever call fails. Broker and backend may share a store or not.
 func RunApp(t *testing.T, newHarness NewHarness) { runAll(t, appCases(), newHarness) }
 
-// slots bounds how many cases run at once in real time, where they mostly wait.
-var slots = make(chan struct{}, 48)
-
 const (
 	virtualLimit = 4 * time.Hour   // of a case, unless it says otherwise
 	realLimit    = 2 * time.Minute // of any case, on the wall clock
@@ -37,24 +35,28 @@ func runAll(t *testing.T, cases []Case, newHarness NewHarness) {
 	t.Helper()
 	h := newHarness(t)
 	bubble, known := h.Bubble, h.Known
+	slots := make(chan struct{}, cmp.Or(h.Parallel, 32))
 	for i := range cases {
 		c := &cases[i]
-		t.Run(c.Name, func(t *testing.T) {
+		t.Run(c.FullName(), func(t *testing.T) {
 			results := make(chan result, 1)
 			if bubble {
 				t.Parallel()
-				results <- execute(t, c, newHarness, true)
+				results <- execute(t, c, newHarness, nil)
 			} else {
 				// In real time cases wait more than they work: start now, and
 				// let the subtest report once its turn comes.
 				go func() {
 					slots <- struct{}{}
 					defer func() { <-slots }()
-					results <- execute(t, c, newHarness, false)
+					begin := time.Now()
+					r := execute(t, c, newHarness, slots)
+					r.lines = append(r.lines, fmt.Sprintf("took %v", time.Since(begin).Round(time.Millisecond)))
+					results <- r
 				}()
 				t.Parallel()
 			}
-			report(t, c, <-results, known[c.Name])
+			report(t, c, <-results, known[c.FullName()])
 		})
 	}
 }
@@ -86,9 +88,13 @@ func failure(format string, args ...any) result {
 
 var lastRun atomic.Int64
 
-// execute runs c on a harness of its own. It returns in bounded time whatever
-// the driver does.
-func execute(parent testing.TB, c *Case, newHarness NewHarness, bubble bool) result {
+// execute runs c on a harness of its own: in a bubble or, with slots, in real
+// time. It returns in bounded time whatever the driver does.
+func execute(parent testing.TB, c *Case, newHarness NewHarness, slots chan struct{}) result {
+	bubble := slots == nil
+	if c.explore != nil {
+		return explore(parent, c, newHarness, slots)
+	}
 	results := make(chan result, 2)
 	go func() {
 		if !bubble {
@@ -112,6 +118,16 @@ func execute(parent testing.TB, c *Case, newHarness NewHarness, bubble bool) res
 	case <-limit.C:
 		return failure("still running after %v", realLimit)
 	}
+}
+
+// explore runs the schedules of c.
+func explore(parent testing.TB, c *Case, newHarness NewHarness, slots chan struct{}) result {
+	e := &exploration{parent: parent, newHarness: newHarness, bubble: slots == nil, slots: slots, offset: int(lastRun.Add(1))}
+	c.explore(e)
+	if !e.out.failed {
+		e.out.lines = append(e.out.lines, fmt.Sprintf("%d schedules", e.runs))
+	}
+	return e.out
 }
 
 // perform runs c, within its limit, and looks for what it left behind.
@@ -138,6 +154,9 @@ func (c *Case) perform(rec *recorder, newHarness NewHarness) result {
 	case <-t.C:
 		rec.Errorf("still running after %v; goroutines:\n%s", limit, strings.Join(left(label), "\n\n"))
 		return result{true, rec.output()}
+	}
+	if c.quick {
+		return result{rec.Failed(), rec.output()}
 	}
 	if gs := await(label); len(gs) > 0 {
 		rec.Errorf("goroutines are left after everything was closed:\n%s", strings.Join(gs, "\n\n"))

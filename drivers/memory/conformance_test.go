@@ -23,6 +23,7 @@ func harness(bubble, separate bool) conformance.NewHarness {
 			},
 		}
 		if !bubble {
+			h.Parallel = 200
 			h.Lease, h.Slack = 500*time.Millisecond, 250*time.Millisecond
 		}
 		return h
@@ -31,8 +32,16 @@ func harness(bubble, separate bool) conformance.NewHarness {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	t.Run("Broker", func(t *testing.T) { conformance.RunBroker(t, harness(true, false)) })
-	t.Run("Backend", func(t *testing.T) { conformance.RunBackend(t, harness(true, false)) })
-	t.Run("RealTime/Backend", func(t *testing.T) { conformance.RunBackend(t, harness(false, false)) })
-	t.Run("RealTime/Broker", func(t *testing.T) { conformance.RunBroker(t, harness(false, false)) })
+	all(t, harness(true, false))
+}
+
+func TestConformanceSeparate(t *testing.T) {
+	t.Parallel()
+	all(t, harness(true, true))
+}
+
+func all(t *testing.T, newHarness conformance.NewHarness) {
+	conformance.RunBroker(t, newHarness)
+	conformance.RunBackend(t, newHarness)
+	conformance.RunApp(t, newHarness)
 }
