@@ -288,7 +288,7 @@ func publishNewer(c *C) {
 
 func publishRetention(c *C) {
 	b := c.broker()
-	s := c.worker()
+	s := c.subscribe(b)
 	m := c.message()
 	want := string(m.Envelope)
 	c.publish(b, m)
@@ -302,7 +302,7 @@ func publishRetention(c *C) {
 		d.Envelope[i] = '?'
 	}
 	d.Message.ReplyTo = "changed"
-	c.release(s, d)
+	c.lose(b)
 	d = c.one(s)
 	c.expect(string(d.Envelope) == want && d.ReplyTo == "", "a receiver's memory reached the store: got %q, want %q", d.Envelope, want)
 	c.ack(s, d)

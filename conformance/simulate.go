@@ -245,6 +245,10 @@ func (sc scenario) live(w *world, s schedule) (steps int) {
 		w.sleep(w.sec)
 	}
 	w.start(one, nil, h)
+	if sc.park { // the deploy goes on
+		w.sleep(2 * w.lease)
+		first.stop()
+	}
 	w.rest()
 	if sc.replay {
 		operator, _ := w.process("operator", k.plan)
