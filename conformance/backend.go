@@ -307,8 +307,8 @@ func recordRetention(c *C) {
 	done := update("a", driver.Success)
 	done.Epoch, done.Seq, done.Body = 1, 2, []byte("done")
 	c.apply(be, done)
-	c.sameUpdate(before.Update, kept.Update)
 	r := c.record(be, "a")
+	c.sameUpdate(before.Update, kept.Update)
 	r.Body = append(r.Body[:0:0], r.Body...)
 	r.State = driver.Failure
 	c.state(be, "a", driver.Success)

@@ -76,6 +76,7 @@ func backendOthers(c *C) {
 	c.state(be, "a", driver.Pending)
 	run := c.grant(be, start("a", "c"))
 	c.must(leaving.Close(c.Context()), "close")
+	c.grant(be, start("b", "c"))
 	u := update("a", driver.Success)
 	u.Run = run
 	c.apply(be, u)

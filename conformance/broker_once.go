@@ -299,6 +299,7 @@ func lifeContexts(c *C) {
 	c.must(err, "subscribe")
 	defer s.Close(c.Context())
 	cancel()
+	c.sleep(c.slack)
 	c.publish(b, c.messages(1)...)
 	d := c.one(s)
 	c.sleep(c.lease / 2)

@@ -326,6 +326,7 @@ func publishCancelled(c *C) {
 	m := c.message()
 	c.must(b.Publish(later, []*driver.Message{m}), "publish")
 	cancel() // after the call it means nothing
+	c.sleep(c.slack)
 	c.expect(c.one(c.worker()).ID == m.ID, "the message is there")
 }
 

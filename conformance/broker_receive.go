@@ -162,8 +162,16 @@ func receiveClaimBeatsCancel(c *C) {
 		m := c.message()
 		ctx, cancel := context.WithCancel(c.Context())
 		var wg sync.WaitGroup
-		wg.Go(func() { c.publish(b, m) })
 		wg.Go(func() {
+			c.publish(b, m)
+			if i%3 == 1 {
+				cancel()
+			}
+		})
+		wg.Go(func() {
+			if i%3 == 1 {
+				return
+			}
 			if i%3 == 0 {
 				c.sleep(time.Duration(i) * 10 * time.Microsecond)
 			}
@@ -260,11 +268,12 @@ func receivePriority(c *C) {
 	info := b.Info()
 	c.expect(info.Priorities >= 3, "at least three levels: got %d", info.Priorities)
 	var ms []*driver.Message
+	given := map[string]int{}
 	for p := range 10 {
 		for range 2 {
 			m := c.message()
 			m.Priority = uint8(p)
-			ms = append(ms, m)
+			ms, given[m.ID] = append(ms, m), p
 		}
 	}
 	c.publish(b, ms...)
@@ -274,7 +283,7 @@ func receivePriority(c *C) {
 	var got []int
 	for range ms {
 		d := c.one(s)
-		got = append(got, int(d.Priority))
+		got = append(got, given[d.ID])
 		c.ack(s, d)
 	}
 	// Levels are runs: within one, priorities rise as they were published.

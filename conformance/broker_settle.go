@@ -234,6 +234,7 @@ func settleKill(c *C) {
 			s.Settle(context.Background(), []driver.Settlement{{Delivery: d, Then: []*driver.Message{next}}})
 		})
 	}
+	c.sleep(500 * time.Nanosecond)
 	c.kill(dying)
 	wg.Wait()
 	alive := map[string][]uint32{}

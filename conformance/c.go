@@ -194,6 +194,8 @@ func (c *C) receiveWithin(s driver.Subscription, n int, d time.Duration) (ds []*
 			c.Fatalf("receive: %v", err)
 		case ctx.Err() != nil:
 			return ds
+		case len(more) == 0 && err == nil:
+			c.Fatal("Receive returned neither deliveries nor an error")
 		case err != nil:
 			c.sleep(c.slack / 4) // a retryable error
 		}

@@ -1,0 +1,10 @@
+package conformance
+
+import "testing"
+
+// Execute runs one case in a bubble and reports whether it failed, and what it
+// said.
+func Execute(t *testing.T, c *Case, newHarness NewHarness) (failed bool, lines []string) {
+	r := execute(t, c, newHarness, nil)
+	return r.failed, r.lines
+}
