@@ -179,8 +179,9 @@ func traceParkOverDead(w *world) {
 	id := w.send(1)
 	w.start(one, on("settle", 1, crashBefore), w.handler("t", failing))
 	w.sleep(2 * w.lease)
-	w.start(one, nil, w.handler("other", instant)) // does not know t
+	older := w.start(one, nil, w.handler("other", instant)) // does not know t
 	w.sleep(w.lease + time.Second)
+	w.must(older.stop(), "stop")
 	w.start(one, nil, w.handler("t", failing)) // where verdict and settle are one step, nothing was recorded
 	w.settleAll()
 	w.expect(w.until(func() bool { return w.stateOf(id) == driver.DeadLettered }), "it is %s", w.stateOf(id))

@@ -114,7 +114,7 @@ func notified(f func(be *brokenBackend, s *brokenStream)) mutation {
 	}}
 }
 
-var backendMutants = slices.Concat(settleMutants, []mutant{
+var backendMutants = []mutant{
 	{"a record loses when it is due", "Backend/Record/Fields", applied(func(u *driver.Update) { u.Due = 0 })},
 	{"a record loses its next message", "Backend/Record/Fields", applied(func(u *driver.Update) { u.Next = nil })},
 	{"a record loses its content type", "Backend/Record/Fields", applied(func(u *driver.Update) {
@@ -482,42 +482,7 @@ var backendMutants = slices.Concat(settleMutants, []mutant{
 			}), err
 		}
 	})},
-	{"every update is pushed", "Backend/Notify/Terminal", mutation{
-		apply: func(be *brokenBackend, ctx context.Context, us []driver.Update) error {
-			err := be.Backend.Apply(ctx, us)
-			be.shared.mu.Lock()
-			defer be.shared.mu.Unlock()
-			if feed, ok := be.shared.any["feed"].(chan *driver.Record); ok && len(us) == 1 && us[0].State == driver.Retry && err == nil {
-				feed <- &driver.Record{Update: us[0]}
-			}
-			return err
-		},
-		notify: func(be *brokenBackend, n driver.Notifications) driver.Notifications {
-			feed := make(chan *driver.Record, 100)
-			be.shared.mu.Lock()
-			be.shared.any["feed"] = feed
-			be.shared.mu.Unlock()
-			s := &brokenStream{Notifications: n}
-			s.next = func(ctx context.Context) ([]*driver.Record, error) {
-				type got struct {
-					rs  []*driver.Record
-					err error
-				}
-				ctx, cancel := context.WithCancel(ctx)
-				defer cancel()
-				c := make(chan got, 1)
-				go func() { rs, err := n.Next(ctx); c <- got{rs, err} }()
-				select {
-				case r := <-feed:
-					cancel()
-					g := <-c
-					return append(g.rs, r), nil
-				case g := <-c:
-					return g.rs, g.err
-				}
-			}
-			return s
-		}}},
+	{"every update is pushed", "Backend/Notify/Terminal", feeding(func(u *driver.Update) bool { return u.State == driver.Retry })},
 	{"Next ignores its context", "Backend/Notify/Close", notified(func(_ *brokenBackend, s *brokenStream) {
 		s.next = func(ctx context.Context) ([]*driver.Record, error) {
 			return s.Notifications.Next(context.WithoutCancel(ctx))
@@ -599,13 +564,10 @@ var backendMutants = slices.Concat(settleMutants, []mutant{
 		}
 		return nil
 	}}},
-})
+}
 
 func isTask(id string) bool {
 	var n int
 	_, err := fmt.Sscanf(id, "task-%d", &n)
 	return err == nil
 }
-
-// notAlone says of cases that kill no mutant alone why they do not.
-var notAlone = map[string]string{}

@@ -84,6 +84,9 @@ func (m mutation) harness() conformance.NewHarness {
 					ns = m.backendNS(ns)
 				}
 				be := &brokenBackend{Backend: store.Backend(ns), m: &m, shared: sh}
+				sh.mu.Lock()
+				sh.any["backend"] = be
+				sh.mu.Unlock()
 				if m.wrapBackend != nil {
 					return m.wrapBackend(be)
 				}
@@ -271,7 +274,7 @@ func TestMutants(t *testing.T) {
 	}
 	var mu sync.Mutex
 	killed := map[string][]string{} // mutant → cases that kill it
-	all := slices.Concat(brokerMutants, backendMutants)
+	all := slices.Concat(brokerMutants, settleMutants, backendMutants, optionalMutants)
 	t.Run("each", func(t *testing.T) {
 		names := map[string]bool{}
 		for _, m := range all {
