@@ -229,10 +229,7 @@ func traceSkeleton(w *world) {
 
 // recordedFirst reports whether a verdict is recorded before its settlement:
 // where both are one step, a crash before it leaves neither.
-func (w *world) recordedFirst() bool {
-	cover, ok := driver.As[driver.Coverer](w.watch)
-	return !w.bare && !(ok && cover.Covers(w.back))
-}
+func (w *world) recordedFirst() bool { return !w.bare && !w.covered }
 
 func traceProducerDies(w *world) {
 	app, _ := w.process("producer", on("publish", 1, crashBefore))

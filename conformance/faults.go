@@ -239,6 +239,9 @@ type faultyBackend struct {
 func (b *faultyBackend) Unwrap() any { return b.Backend }
 
 func (b *faultyBackend) Start(ctx context.Context, ss []driver.Start) (gs []driver.Grant, err error) {
+	for i := range ss {
+		b.c.w.expect(!b.c.w.covered || ss[i].Delivery != nil, "a start of %s on a broker that covers the backend does not name its delivery", ss[i].ID)
+	}
 	err = b.c.call("start", describeStarts(ss), func() error { gs, err = b.Backend.Start(ctx, ss); return err })
 	return gs, err
 }

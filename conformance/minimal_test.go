@@ -20,13 +20,9 @@ import (
 
 func TestMinimal(t *testing.T) {
 	t.Parallel()
-	runAll(t, minimal)
-}
-
-func runAll(t *testing.T, newHarness conformance.NewHarness) {
-	conformance.RunBroker(t, newHarness)
-	conformance.RunBackend(t, newHarness)
-	conformance.RunApp(t, newHarness)
+	conformance.RunBroker(t, minimal)
+	conformance.RunBackend(t, minimal)
+	conformance.RunApp(t, minimal)
 }
 
 func minimal(testing.TB) *conformance.Harness {

@@ -251,11 +251,15 @@ var optionalMutants = []mutant{
 		}
 	})},
 	{"a repeat with a record is a duplicate", "App/Cover/PublishAlive", lossyPublish(func(m *driver.Message) { m.Repeat = m.Repeat && m.Record == nil })},
-	{"a claim leaves the record PENDING", "App/Cover/Claim", read(func(_ *brokenBackend, r *driver.Record) {
-		if r.State == driver.Started && !r.Once && len(r.Copy) > 1 && r.Copy[0] != 'c' {
-			r.State, r.StartedAt = driver.Pending, 0
-		}
-	})},
+	{"a claim leaves the record PENDING", "App/Cover/Claim", mutation{
+		publish: tracking().publish,
+		get: read(func(be *brokenBackend, r *driver.Record) {
+			be.shared.mu.Lock()
+			defer be.shared.mu.Unlock()
+			if m := be.shared.kept["tracked "+r.ID]; m != nil && !m.Once && r.State == driver.Started && r.Seq == 0 && m.ID == "task-1" {
+				r.State, r.StartedAt = driver.Pending, 0
+			}
+		}).get}},
 	{"hands out against the record", "App/Cover/ClaimObeys", tracking()},
 	{"a settlement forgets the result", "App/Cover/Settle", recorded(func(u *driver.Update) { u.Body = nil })},
 	{"a stale record is no error", "App/Cover/SettleStale", mutation{settle: func(s *brokenSub, ctx context.Context, ss []driver.Settlement) error {

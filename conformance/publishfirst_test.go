@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,18 +20,47 @@ import (
 // TestPublishFirst runs the suite on a broker that behaves as one on RabbitMQ.
 func TestPublishFirst(t *testing.T) {
 	t.Parallel()
-	newHarness := func(testing.TB) *conformance.Harness {
-		messages, records := memory.New(), memory.New()
-		shared := &publishFirstState{ids: map[string]string{}, copies: map[string]string{}}
-		return &conformance.Harness{Bubble: true,
-			OpenBroker: func(_ testing.TB, ns string) driver.Broker {
-				return &publishFirst{messages.Broker(ns), shared}
-			},
-			OpenBackend: func(_ testing.TB, ns string, _ driver.Broker) driver.Backend { return records.Backend(ns) },
+	conformance.RunBroker(t, publishingFirst)
+}
+
+// TestLostConfirms runs cases on that broker where the first settlement of every
+// message loses the confirmation of what it publishes, and so is not
+// acknowledged.
+func TestLostConfirms(t *testing.T) {
+	t.Parallel()
+	lossy := func(tb testing.TB) *conformance.Harness {
+		h := publishingFirst(tb)
+		open := h.OpenBroker
+		h.OpenBroker = func(tb testing.TB, ns string) driver.Broker {
+			b := open(tb, ns).(*publishFirst)
+			b.losesConfirms = true
+			return b
+		}
+		return h
+	}
+	for _, c := range conformance.Cases() {
+		switch c.FullName() {
+		case "App/Trace/OnceNeverRepublished", "App/Trace/DeadTwice", "App/Retry/Counts", "App/Mode/OnceRetries",
+			"App/Faults/Retry", "App/Faults/Dead", "App/Faults/OnceRetry":
+			t.Run(c.FullName(), func(t *testing.T) {
+				t.Parallel()
+				if failed, lines := conformance.Execute(t, &c, lossy); failed {
+					t.Errorf("%s\ncontract: %s", strings.Join(lines, "\n"), c.Contract)
+				}
+			})
 		}
 	}
-	conformance.RunBroker(t, newHarness)
-	conformance.RunApp(t, newHarness)
+}
+
+func publishingFirst(testing.TB) *conformance.Harness {
+	messages, records := memory.New(), memory.New()
+	shared := &publishFirstState{ids: map[string]string{}, copies: map[string]string{}, lost: map[string]bool{}}
+	return &conformance.Harness{Bubble: true,
+		OpenBroker: func(_ testing.TB, ns string) driver.Broker {
+			return &publishFirst{Broker: messages.Broker(ns), shared: shared}
+		},
+		OpenBackend: func(_ testing.TB, ns string, _ driver.Broker) driver.Backend { return records.Backend(ns) },
+	}
 }
 
 // publishFirst makes a broker behave as one on RabbitMQ does: Then is
@@ -38,7 +68,8 @@ func TestPublishFirst(t *testing.T) {
 // publishing again, under the same copy.
 type publishFirst struct {
 	driver.Broker
-	shared *publishFirstState
+	shared        *publishFirstState
+	losesConfirms bool
 }
 
 // publishFirstState is what all clients of the store share.
@@ -46,6 +77,17 @@ type publishFirstState struct {
 	mu     sync.Mutex
 	ids    map[string]string // stored id → id
 	copies map[string]string // stored id → copy it was given back under
+	lost   map[string]bool   // stored ids whose first settlement lost its confirmation
+}
+
+// loses reports whether the confirmation of what id's settlement publishes is
+// lost.
+func (s *publishFirstState) loses(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.lost[id]
+	s.lost[id] = true
+	return !before
 }
 
 // inner returns a name of its own for each stored message, so that the store
@@ -166,6 +208,9 @@ func (s *publishFirstSubscription) settle(ctx context.Context, st driver.Settlem
 	}
 	if err := s.p.Broker.Publish(ctx, inner); err != nil {
 		return driver.ItemError(err, 0, len(inner))
+	}
+	if s.p.losesConfirms && len(inner) > 0 && s.p.shared.loses(held(st.Delivery).ID) {
+		return errors.New("the confirmation was lost")
 	}
 	err := s.Subscription.Settle(ctx, []driver.Settlement{{Delivery: held(st.Delivery), Action: driver.Ack}})
 	if err = driver.ItemError(err, 0, 1); len(inner) > 0 && errors.Is(err, driver.ErrTransient) {

@@ -22,7 +22,10 @@ type world struct {
 	bare bool // no backend
 	opts []chicory.TaskOption
 	info driver.BrokerInfo
-	sec  time.Duration // a short while: a thirtieth of a lease
+	// covered: the broker covers the backend, so verdict and settlement are
+	// one step.
+	covered bool
+	sec     time.Duration // a short while: a thirtieth of a lease
 	// resultTTL is that of apps opened later; 0 is the default.
 	resultTTL time.Duration
 	began     time.Time
@@ -50,6 +53,8 @@ func newWorld(c *C, bare bool, opts ...chicory.TaskOption) *world {
 	if !w.bare {
 		w.back = c.h.OpenBackend(c.TB, namespace, w.watch)
 		c.Cleanup(func() { w.back.Close(context.Background()) })
+		cover, ok := driver.As[driver.Coverer](w.watch)
+		w.covered = ok && cover.Covers(w.back)
 	}
 	return w
 }
