@@ -145,5 +145,8 @@ func (c cure) simulate(t *testing.T, root string) string {
 	if err == nil {
 		return ""
 	}
+	if strings.Contains(string(out), "[build failed]") {
+		t.Fatalf("does not build:\n%s", out)
+	}
 	return string(out)
 }

@@ -209,6 +209,7 @@ func (j *job) open() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.running = true
+	j.s.running.Add(1)
 	j.ctx.job = j
 	if timeout := j.attempt.Policy.Timeout; timeout > 0 && !j.lost {
 		j.deadline = time.Now().Add(timeout)
@@ -222,6 +223,7 @@ func (j *job) close() {
 	j.s.alarms.clear(j.alarm)
 	j.alarm = nil
 	j.running = false
+	j.s.running.Add(-1)
 	j.cause = j.causeLocked()
 	if j.cancel != nil {
 		j.cancel(nil)
@@ -303,10 +305,12 @@ func (j *job) abandonHandler() {
 // judge turns what the handler returned into the verdict.
 func (j *job) judge(err error) {
 	a, cause := &j.attempt, j.cause
+	j.s.processed.Add(1)
 	if err == nil {
 		j.decide(a.Succeed(j.contentType, j.body))
 		return
 	}
+	j.s.failed.Add(1)
 	now := time.Now()
 	switch {
 	case errors.Is(cause, engine.ErrLeaseLost):

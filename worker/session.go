@@ -21,7 +21,10 @@ type session struct {
 	core *engine.Core
 	eng  *engine.Engine
 	sub  driver.Subscription
-	log  *slog.Logger
+	// queues are those of the worker, open those of them that are not paused.
+	queues, open []driver.QueueSpec
+
+	log *slog.Logger
 
 	// base is the parent of all handler contexts. It carries the values of
 	// Run's context, and ends only when the grace is over.
@@ -45,6 +48,9 @@ type session struct {
 	away     atomic.Pointer[error] // what Receive said last
 	sessions lostWatch
 	alarms   alarms
+
+	running           atomic.Int64  // handlers that run now
+	processed, failed atomic.Uint64 // handlers that have returned
 }
 
 // Times of a session.
@@ -61,7 +67,7 @@ const (
 )
 
 func newSession(ctx context.Context, w *Worker, eng *engine.Engine, queues []driver.QueueSpec) (*session, error) {
-	s := &session{w: w, opts: &w.opts, core: w.core, eng: eng, log: w.opts.Logger,
+	s := &session{w: w, opts: &w.opts, core: w.core, eng: eng, log: w.opts.Logger, queues: queues, open: queues,
 		slots: newSlots(w.opts.Concurrency), jobs: newInflight(), queue: make(chan *job, w.opts.Concurrency)}
 	if max := eng.Broker.Info().MaxLease; max > 0 {
 		if err := w.checkTimeouts(max); err != nil {
@@ -98,6 +104,9 @@ func (w *Worker) checkTimeouts(limit time.Duration) error {
 
 func (s *session) run(ctx context.Context) error {
 	stop, end := context.WithCancel(context.WithoutCancel(ctx))
+	rev, perr := s.obeyPauses(ctx) // before the first delivery
+	s.loops.Go(func() { s.watchPauses(stop, rev, perr) })
+	s.loops.Go(func() { s.announce(stop) })
 	s.loops.Go(func() { s.heartbeat(stop) })
 	s.loops.Go(func() { s.purge(stop) })
 	err := s.receive(ctx)

@@ -183,7 +183,7 @@ func (w *Worker) Running() int {
 	if w.session == nil {
 		return 0
 	}
-	return w.session.slots.used()
+	return int(w.session.running.Load())
 }
 
 // slots bounds the handlers that run at once.
@@ -229,8 +229,6 @@ func (s *slots) give(n int) {
 
 // used returns the slots that are not free: running handlers, and those taken
 // for a receive in progress.
-func (s *slots) used() int { return s.size - int(s.free.Load()) }
-
 // inflight holds the jobs whose deliveries are not settled.
 type inflight struct {
 	mu   sync.Mutex

@@ -27,6 +27,9 @@ type Engine struct {
 	publish *batch.Batcher[*Publication]
 	behind  behind
 	done    sync.WaitGroup
+
+	controlMu sync.Mutex
+	control   driver.Control // who keeps control keys; nil: not asked yet
 }
 
 // publishBatch bounds a publish, so that one call of a driver stays short.
