@@ -274,7 +274,7 @@ func TestMutants(t *testing.T) {
 	}
 	var mu sync.Mutex
 	killed := map[string][]string{} // mutant → cases that kill it
-	all := slices.Concat(brokerMutants, settleMutants, backendMutants, optionalMutants)
+	all := slices.Concat(publishMutants, receiveMutants, leaseMutants, settleMutants, deadMutants, backendMutants, ageMutants, optionalMutants)
 	t.Run("each", func(t *testing.T) {
 		names := map[string]bool{}
 		for _, m := range all {
