@@ -72,9 +72,7 @@ var retryCases = []Case{
 
 func modeAtLeastOnce(w *world) {
 	id := w.send(1)
-	first := w.start(one, nil, w.handler("t", sleeping(100*w.lease, nil)))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
-	first.crash()
+	w.dieRunning()
 	w.start(one, nil, w.handler("t", instant))
 	w.end(id, driver.Success, 2, 0)
 	w.expect(string(w.recordOf(id).Body) == "42", "the result is %q", w.recordOf(id).Body)
@@ -82,9 +80,7 @@ func modeAtLeastOnce(w *world) {
 
 func modeAtMostOnce(w *world) {
 	id := w.send(1)
-	first := w.start(one, nil, w.handler("t", sleeping(100*w.lease, nil)))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
-	first.crash()
+	w.dieRunning()
 	r := w.start(one, nil, w.handler("t", instant))
 	w.end(id, driver.DeadLettered, 1, 1)
 	w.expect(w.recordOf(id).Error.Reason == driver.ReasonLost, "what may have started is lost: got %+v", w.recordOf(id).Error)
@@ -106,9 +102,7 @@ func modeBeforeTheStart(w *world) {
 
 func modeNoRecordOnce(w *world) {
 	w.send(1)
-	first := w.start(one, nil, w.handler("t", sleeping(100*w.lease, nil)))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
-	first.crash()
+	w.dieRunning()
 	w.start(one, nil, w.handler("t", instant))
 	w.end("", "", 1, 1)
 	w.expect(w.deadOf(w.watch, q)[0].Dead.Reason == driver.ReasonLost, "as lost: got %+v", w.deadOf(w.watch, q)[0].Dead)
@@ -116,9 +110,7 @@ func modeNoRecordOnce(w *world) {
 
 func modeNoRecord(w *world) {
 	w.send(1)
-	first := w.start(one, nil, w.handler("t", sleeping(100*w.lease, nil)))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
-	first.crash()
+	w.dieRunning()
 	w.start(one, nil, w.handler("t", instant))
 	w.end("", "", 2, 0)
 }
@@ -156,18 +148,14 @@ func modeSaturated(w *world) {
 
 func modePerCall(w *world) {
 	id := w.send(1, chicory.AtMostOnce())
-	first := w.start(one, nil, w.handler("t", sleeping(100*w.lease, nil)))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
-	first.crash()
+	w.dieRunning()
 	w.start(one, nil, w.handler("t", instant))
 	w.end(id, driver.DeadLettered, 1, 1)
 }
 
 func modeLostWithoutDLQ(w *world) {
 	id := w.send(1)
-	first := w.start(one, nil, w.handler("t", sleeping(100*w.lease, nil)))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
-	first.crash()
+	w.dieRunning()
 	w.start(one, nil, w.handler("t", instant))
 	w.end(id, driver.Failure, 1, 0)
 	w.expect(w.recordOf(id).Error.Reason == driver.ReasonLost, "the reason is kept: got %+v", w.recordOf(id).Error)

@@ -180,7 +180,7 @@ func poisonKiller(w *world) {
 func poisonRecord(w *world) {
 	id := w.send(1)
 	w.start(one, on("settle", 1, crashBefore), w.handler("t", instant))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
+	w.awaitStarts(1)
 	w.sleep(w.lease + w.lease/2)
 	// Workers die with the message before they see the record.
 	for range 3 {

@@ -192,7 +192,7 @@ func stateExpired(w *world) {
 func stateExpiredStays(w *world) {
 	id := w.send(1, chicory.ExpiresIn(w.lease))
 	w.start(one, on("settle", 1, crashBefore), w.handler("t", instant))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
+	w.awaitStarts(1)
 	w.sleep(2 * w.lease) // its deadline has passed
 	w.start(one, nil, w.handler("t", instant))
 	w.settleAll()

@@ -47,7 +47,7 @@ func traceZombieFailsLate(w *world) {
 		w.sleep(w.lease + w.lease/2)
 		return 0, errFails
 	}))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
+	w.awaitStarts(1)
 	w.start(one, nil, w.handler("t", sleeping(2*w.lease, nil)))
 	w.end(id, driver.Success, 2, 0)
 }
@@ -58,7 +58,7 @@ func traceZombieOverRetry(w *world) {
 		w.sleep(4 * w.lease)
 		return 0, chicory.Permanent(errFails)
 	}))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
+	w.awaitStarts(1)
 	w.start(one, nil, w.handler("t", firstFails))
 	w.end(id, driver.Success, 3, 0)
 }
@@ -80,9 +80,7 @@ func tracePublishedTwice(w *world) {
 
 func tracePublishedTwiceCrash(w *world) {
 	id := w.twice()
-	first := w.start(one, nil, w.handler("t", sleeping(100*w.lease, nil)))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
-	first.crash()
+	w.dieRunning()
 	w.start(one, nil, w.handler("t", instant))
 	w.end(id, driver.Success, 2, 0)
 }
@@ -138,9 +136,7 @@ func traceStartAtTheEnd(w *world) {
 
 func traceGiveBackAfterCrash(w *world) {
 	id := w.send(1)
-	first := w.start(one, nil, w.handler("t", sleeping(100*w.lease, nil)))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
-	first.crash()
+	w.dieRunning()
 	w.sleep(w.lease)
 	// A worker that stops while it waits for the backend gives the task back.
 	second := w.start(one, always("start", refused), w.handler("t", sleeping(100*w.lease, nil)))
@@ -167,7 +163,7 @@ func traceRefusedUpdate(w *world) {
 	w.startCutOff(one, nil, w.handler("t", h(w.lease+w.lease/3, errFails)))
 	<-begun
 	second := w.start(one, nil, w.handler("t", sleeping(100*w.lease, nil)))
-	w.until(func() bool { n, _ := w.started(); return n == 2 })
+	w.awaitStarts(2)
 	w.sleep(w.lease)
 	second.crash()
 	w.start(one, nil, w.handler("t", instant))
@@ -216,7 +212,7 @@ func traceDeadTwice(w *world) {
 func traceSkeleton(w *world) {
 	id := w.send(1)
 	w.startCutOff(one, on("settle", 1, crashBefore), w.handler("t", instant))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
+	w.awaitStarts(1)
 	w.sleep(max(w.lease+w.slack, time.Second+w.slack))
 	w.start(one, nil, w.handler("t", instant))
 	w.rest()
@@ -264,7 +260,7 @@ func traceWithoutRecord(w *world) {
 func traceFinish(w *world) {
 	id := w.send(1)
 	w.start(one, on("settle", 1, crashBefore), w.handler("t", failing))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
+	w.awaitStarts(1)
 	w.start(one, on("settle", 2, crashBefore), w.handler("t", failing))
 	w.sleep(3 * w.lease)
 	w.start(one, nil, w.handler("t", failing))

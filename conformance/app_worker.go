@@ -117,7 +117,7 @@ func workerLeaseLost(w *world) {
 		}
 		return 0, errFails
 	}))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
+	w.awaitStarts(1)
 	if w.info.Lease == driver.LeaseSession {
 		w.lose(r.broker.(*faultyBroker).Broker)
 	}
@@ -158,7 +158,7 @@ func workerTakeover(w *world) {
 		w.Fatalf("delay many: %v", err)
 	}
 	first := w.start(worker.Options{Concurrency: 4, Prefetch: n}, nil, w.handler("t", sleeping(100*w.lease, nil)))
-	w.until(func() bool { t, _ := w.started(); return t == 4 })
+	w.awaitStarts(4)
 	first.crash()
 	w.start(worker.Options{Concurrency: 16}, nil, w.handler("t", instant))
 	w.settleAll()
@@ -169,7 +169,7 @@ func workerTakeover(w *world) {
 func shutdownGivesBack(w *world) {
 	sent := []string{w.send(1), w.send(1), w.send(1)}
 	r := w.start(worker.Options{Concurrency: 1, Prefetch: 3}, nil, w.handler("t", sleeping(w.lease/3, nil)))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
+	w.awaitStarts(1)
 	begin := time.Now()
 	w.must(r.stop(), "stop")
 	w.expect(time.Since(begin) <= w.lease/3+w.slack, "it waits for the running handler only: it took %v", time.Since(begin))
@@ -206,7 +206,7 @@ func shutdownCutOff(w *world) {
 		causes <- context.Cause(ctx)
 		return 0, ctx.Err()
 	}))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
+	w.awaitStarts(1)
 	w.must(r.stop(), "stop")
 	w.expect(errors.Is(<-causes, chicory.ErrShutdown), "the handler learns the cause")
 	w.start(one, nil, w.handler("t", instant))
@@ -217,7 +217,7 @@ func shutdownCutOff(w *world) {
 func shutdownHungOnce(w *world) {
 	id := w.send(1)
 	r := w.start(worker.Options{Concurrency: 1, ShutdownTimeout: w.sec}, nil, w.handler("t", w.stubborn()))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
+	w.awaitStarts(1)
 	begin := time.Now()
 	w.must(r.stop(), "stop")
 	w.expect(time.Since(begin) < 20*time.Second, "on time: it took %v", time.Since(begin))
@@ -300,12 +300,12 @@ func boundPrefetch(w *world) {
 	}
 	o := worker.Options{Concurrency: 1, Prefetch: 1, Queues: qs}
 	w.start(o, nil, w.handler("t", sleeping(100*w.lease, nil)))
-	w.until(func() bool { n, _ := w.started(); return n == 1 })
+	w.awaitStarts(1)
 	w.sleep(w.lease / 2)
 	w.expect(w.holding() == 1, "one free slot holds one delivery over all queues: got %d", w.holding())
 	o.Concurrency, o.Prefetch = 8, 8
 	w.start(o, nil, w.handler("t", instant))
-	ok := w.until(func() bool { n, _ := w.started(); return n == 9 })
+	ok := w.awaitStarts(9)
 	n, _ := w.started()
 	w.expect(ok, "another worker gets the others: %d of 9 started", n)
 }

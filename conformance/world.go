@@ -306,6 +306,19 @@ func (w *world) settleAll() {
 	w.wait()
 }
 
+// awaitStarts waits until n handlers have started, and reports whether they did.
+func (w *world) awaitStarts(n int) bool {
+	return w.until(func() bool { total, _ := w.started(); return total == n })
+}
+
+// dieRunning starts a worker whose process dies while it runs task t.
+func (w *world) dieRunning() {
+	w.TB.Helper()
+	r := w.start(one, nil, w.handler("t", sleeping(100*w.lease, nil)))
+	w.awaitStarts(1)
+	r.crash()
+}
+
 // rest waits until no message has been left for longer than leases last: a
 // worker that was stalled may publish late.
 func (w *world) rest() {
