@@ -12,6 +12,8 @@ import (
 
 var receiveCases = []Case{
 	{Name: "Receive/Notified", Contract: "idle pickup is notified: a waiting Receive returns when a message is published, not at the next poll", run: receiveNotified},
+	{Name: "Receive/WakeRace", Contract: "no wake-up is missed, however a publish and the wait for it race", run: receiveWakeRace},
+	{Name: "Receive/WokenBy", Contract: "a waiting Receive is woken by a release, by a Then, by a replay and by the end of another's lease", run: receiveWokenBy},
 	{Name: "Receive/NoWait", Contract: "Receive waits for the first delivery and never for more", run: receiveNoWait},
 	{Name: "Receive/Max", Contract: "Receive returns at most max deliveries, and at least one", run: receiveMax},
 	{Name: "Receive/Credit", Contract: "a subscription holds at most Prefetch unsettled deliveries over all its queues", run: receiveCredit},
@@ -46,6 +48,92 @@ func receiveNotified(c *C) {
 		c.ack(s, d)
 	}
 	c.expect(late <= c.slack, "a waiting Receive took %v to notice a message", late)
+}
+
+func receiveWakeRace(c *C) {
+	b := c.broker()
+	s, t := c.worker("ping"), c.worker("pong")
+	send := func(queue string, m *driver.Message) {
+		next := m.Clone()
+		next.Queue = queue
+		c.publish(b, next)
+	}
+	pass := func(from driver.Subscription, to string, rounds int) {
+		for i := range rounds {
+			ds := c.receiveWithin(from, 1, c.lease/2)
+			if len(ds) == 0 {
+				c.Errorf("a message is there, and Receive was not woken")
+				return
+			}
+			c.ack(from, ds...)
+			if to != "" {
+				c.sleep(time.Duration(i % 5)) // to hit any gap between looking and waiting
+				send(to, &ds[0].Message)
+			}
+		}
+	}
+	const rounds = 300
+	send("ping", c.message())
+	var wg sync.WaitGroup
+	wg.Go(func() { pass(s, "pong", rounds) })
+	wg.Go(func() { pass(t, "ping", rounds) })
+	wg.Wait()
+	pass(s, "", 1)
+}
+
+func receiveWokenBy(c *C) {
+	b := c.broker()
+	zombie := c.broker()
+	s, t, z := c.subscribe(b), c.worker("other"), c.subscribe(zombie, "zombie")
+	woken := func(by, queue string, d time.Duration, do func()) {
+		c.TB.Helper()
+		w := c.worker(queue)
+		got := make(chan *driver.Delivery, 1)
+		go func() {
+			for _, d := range c.receiveWithin(w, 1, c.patience()) {
+				got <- d
+			}
+		}()
+		c.sleep(c.lease / 10)
+		begin := time.Now()
+		do()
+		select {
+		case d := <-got:
+			late := c.slack
+			if d.Count > 1 {
+				late += c.lease + deathPatience
+			}
+			c.expect(time.Since(begin) <= late, "%s woke Receive after %v", by, time.Since(begin))
+			c.ack(w, d)
+		case <-time.After(d + c.patience()):
+			c.Fatalf("%s does not wake Receive", by)
+		}
+		c.must(w.Close(c.Context()), "close")
+	}
+	c.publish(b, c.messages(1)...)
+	d := c.one(s)
+	woken("a release", q, 0, func() { c.release(s, d) })
+	far := c.message()
+	far.Queue = "other"
+	c.publish(b, far)
+	d = c.one(t)
+	next := d.Clone()
+	next.Seq, next.Queue = 1, "next"
+	woken("a Then", "next", 0, func() {
+		c.must(c.settleOne(t, driver.Settlement{Delivery: d, Then: []*driver.Message{next}}), "settle")
+	})
+	buried := dead(c.message(), 1)
+	c.publish(b, buried)
+	woken("a replay", q, 0, func() {
+		if _, err := b.DeadLetters(q).Replay(c.Context(), []driver.DeadKey{buried.Key()}); err != nil {
+			c.Errorf("replay: %v", err)
+		}
+	})
+	held := c.message()
+	held.Queue = "zombie"
+	c.publish(b, held)
+	c.one(z)
+	woken("the end of a lease", "zombie", c.lease, func() { c.kill(zombie) })
 }
 
 func receiveNoWait(c *C) {

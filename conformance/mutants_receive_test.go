@@ -26,6 +26,35 @@ var receiveMutants = []mutant{
 			}
 		}
 	}}},
+	{"waits for what comes after it looked", "Broker/Receive/WakeRace", mutation{
+		publish: func(b *broken, ctx context.Context, ms []*driver.Message) error {
+			err := b.Broker.Publish(ctx, ms)
+			b.shared.ring()
+			return err
+		},
+		receive: func(s *brokenSub, ctx context.Context, max int) ([]*driver.Delivery, error) {
+			if len(s.o.Queues) != 1 || s.o.Queues[0].Name != "ping" {
+				return s.Subscription.Receive(ctx, max)
+			}
+			for {
+				short, cancel := context.WithTimeout(ctx, time.Nanosecond)
+				ds, err := s.Subscription.Receive(short, max)
+				cancel()
+				if len(ds) > 0 || ctx.Err() != nil || err != nil && !errors.Is(err, context.DeadlineExceeded) {
+					return ds, err
+				}
+				time.Sleep(time.Nanosecond)
+				select {
+				case <-s.b.shared.bell():
+				case <-ctx.Done():
+				}
+			}
+		}}},
+	{"a release wakes nobody", "Broker/Receive/WokenBy", settling(func(one *driver.Settlement) {
+		if one.Action == driver.Release && one.Delay == 0 && one.Delivery.ReplyTo == "" && one.Delivery.Seq == 0 && !one.Delivery.Once {
+			one.Delay = 60 * time.Millisecond
+		}
+	})},
 	{"waits for more", "Broker/Receive/NoWait", mutation{receive: func(s *brokenSub, ctx context.Context, max int) ([]*driver.Delivery, error) {
 		ds, err := s.Subscription.Receive(ctx, max)
 		if len(ds) > 0 && max == 10 {

@@ -195,3 +195,24 @@ func lossyQueue(f func(string) string) mutation {
 	}
 	return m
 }
+
+// bell returns a channel that the next ring closes.
+func (s *shared) bell() chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, _ := s.any["bell"].(chan struct{})
+	if c == nil {
+		c = make(chan struct{})
+		s.any["bell"] = c
+	}
+	return c
+}
+
+func (s *shared) ring() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c, _ := s.any["bell"].(chan struct{}); c != nil {
+		close(c)
+		delete(s.any, "bell")
+	}
+}

@@ -45,3 +45,8 @@ func all(t *testing.T, newHarness conformance.NewHarness) {
 	conformance.RunBackend(t, newHarness)
 	conformance.RunApp(t, newHarness)
 }
+
+func BenchmarkConformance(b *testing.B) {
+	conformance.BenchBroker(b, harness(false, false))
+	conformance.BenchBackend(b, harness(false, false))
+}
