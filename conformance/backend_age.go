@@ -13,7 +13,7 @@ var ageCases = []Case{
 	{Name: "TTL/FromTheEnd", Contract: "the time to live of a record runs from its terminal state", run: ttlFromTheEnd},
 	{Name: "TTL/Zero", Contract: "a time to live of zero is for ever", limit: 2 * month, run: ttlZero},
 	{Name: "TTL/Held", Contract: "that of a CANCELLED written from outside runs from the first start or update it refused; a late PENDING does not count", run: ttlHeld},
-	{Name: "Skeleton/Refuses", Contract: "after its end or its Delete a record leaves a skeleton, against which every start, PENDING and update of that epoch is stale", run: skeletonRefuses},
+	{Name: "Skeleton/Refuses", Contract: "after its end or its Delete a record leaves a skeleton, against which every start, PENDING and update of that epoch is stale; that of a dead letter keeps the reason", run: skeletonRefuses},
 	{Name: "Skeleton/Age", Contract: "a skeleton lives for an hour and two leases at least, then the id is free", limit: 8 * time.Hour, run: skeletonAge},
 	{Name: "Age/Provisional", Contract: "a provisional record lives for ten minutes, unless it is confirmed", run: ageProvisional},
 	{Name: "Age/Safety", Contract: "an unfinished record lives as long as its task: thirty days past its due time, renewed by every write", limit: 4 * month, run: ageSafety},
@@ -86,6 +86,9 @@ func skeletonRefuses(c *C) {
 		done.TTL = c.lease
 		c.apply(be, done)
 	}
+	buried := update("dead", driver.DeadLettered)
+	buried.TTL, buried.Error = c.lease, &driver.DeadInfo{Reason: driver.ReasonPoison}
+	c.apply(be, buried)
 	if _, err := be.Delete(c.Context(), []string{"deleted"}); err != nil {
 		c.Errorf("delete: %v", err)
 	}
@@ -108,6 +111,12 @@ func skeletonRefuses(c *C) {
 		c.grant(be, s) // a replay
 		c.state(be, id, driver.Started)
 	}
+	g := c.try(be, start("dead", "c"))
+	c.expect(errors.Is(g.Err, driver.ErrStale), "a start of what was dead-lettered: got %v, want ErrStale", g.Err)
+	told := g.Record != nil && g.Record.State == driver.DeadLettered && g.Record.Error != nil && g.Record.Error.Reason == driver.ReasonPoison
+	c.expect(told, "with the reason, so that it can be finished: got %+v", g.Record)
+	later := driver.Start{ID: "dead", Seq: 1, Attempt: 1, Copy: "c", Count: 1}
+	c.expect(errors.Is(c.try(be, later).Err, driver.ErrSuperseded), "another version of it")
 }
 
 func skeletonAge(c *C) {

@@ -44,6 +44,8 @@ var curesTaken = []cure{
 	{"M6 the time to live of a cancellation begins when its message is met", "driver/rules.go",
 		"n.Held = n.State == Cancelled && outside", "n.Held = false && outside"},
 	{"M7 a skeleton outlives the record", "driver/backend.go", "SkeletonAge = 2 * time.Hour", "SkeletonAge = 2 * time.Millisecond"},
+	{"a skeleton of a dead-lettered record is finished", "driver/rules.go",
+		"case r.State == DeadLettered && s.Version() == r.Version():", "case false:"},
 	{"M8 the record of a chosen id is provisional before the publish", "internal/engine/engine.go", "p.Provisional = true", "p.Provisional = false"},
 	{"M9 nothing is handed out against its record", "driver/rules.go",
 		"func CheckClaim(r *Record, v Version) error {\n	if r == nil {", "func CheckClaim(r *Record, v Version) error {\n	if true {"},

@@ -90,6 +90,11 @@ var ageMutants = []mutant{
 			*g = driver.Grant{Run: 99}
 		}
 	})},
+	{"a skeleton forgets why its task died", "Backend/Skeleton/Refuses", started(nil, func(s driver.Start, g *driver.Grant) {
+		if g.Record != nil && g.Record.Skeleton {
+			g.Record.Error = nil
+		}
+	})},
 	{"a skeleton lives for an hour", "Backend/Skeleton/Age", mutation{
 		apply: func(be *brokenBackend, ctx context.Context, us []driver.Update) error {
 			err := be.Backend.Apply(ctx, us)

@@ -8,7 +8,8 @@ package driver
 //
 //   - ErrStale: a verdict or a newer version stands; the caller finishes it.
 //   - ErrSuperseded: another stored copy, or a later delivery of this one,
-//     has started, or only a skeleton is left; the caller acknowledges.
+//     has started, or only a skeleton is left; the caller acknowledges. The
+//     skeleton of a dead-lettered record is ErrStale to its own version.
 //   - ErrStarted: an at-most-once task that may have started before; the
 //     caller settles it as lost.
 func CheckStart(r *Record, s *Start) error {
@@ -19,8 +20,11 @@ func CheckStart(r *Record, s *Start) error {
 		return nil
 	}
 	if r.Skeleton {
-		if s.Epoch > r.Epoch {
+		switch {
+		case s.Epoch > r.Epoch:
 			return nil
+		case r.State == DeadLettered && s.Version() == r.Version():
+			return ErrStale // its dead letter may not have been stored
 		}
 		return ErrSuperseded
 	}
@@ -150,9 +154,13 @@ func (n *Record) follow(r *Record, now int64) {
 	}
 }
 
-// SkeletonOf returns what is left of r once it was deleted or has expired.
+// SkeletonOf returns what is left of r once it was deleted or has expired. Of a
+// dead-lettered record the reason is kept: a redelivery may have to finish it.
 func SkeletonOf(r *Record) *Record {
 	n := &Record{Skeleton: true}
+	if r.State == DeadLettered {
+		n.Error = r.Error
+	}
 	n.ID, n.Epoch, n.Seq, n.State, n.Run = r.ID, r.Epoch, r.Seq, r.State, r.Run
 	return n
 }

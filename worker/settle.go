@@ -110,8 +110,25 @@ func (j *job) refused() {
 		j.forget()
 	case err != nil:
 		j.again("record not read", err, func() { go j.refused() })
+	case r == nil:
+		j.unseen()
 	default:
 		j.settle(j.attempt.Refused(r, time.Now()))
+	}
+}
+
+// unseen goes on where a record refused the verdict and has expired since, or
+// is a skeleton: what a start is told says what is left to do.
+func (j *job) unseen() {
+	v := j.verdict
+	next, granted := j.start()
+	switch {
+	case granted: // there is no record any more
+		j.carryOut(v)
+	case next.Action == driver.Release && j.d.Once: // the worker stops: the next delivery counts
+		j.forget()
+	default:
+		j.settle(next)
 	}
 }
 
