@@ -46,7 +46,9 @@
 // A store that lives in the test's process should set Harness.Bubble: each case
 // then runs in a bubble of testing/synctest, where time is virtual and waiting
 // is free, and goroutines that never end are found. Other stores run in real
-// time; cases wait in units of Harness.Lease, many at once.
+// time; cases wait in units of Harness.Lease, many at once. A case that fails there
+// while the whole process stood still, as on a busy machine, has proved nothing: it
+// runs again, up to five times, and says so.
 //
 // Nothing may be left: goroutines that a case started, or that a driver started
 // for it, must have ended once the clients were closed.

@@ -1,11 +1,9 @@
 package conformance
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
-	"regexp"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -34,29 +32,34 @@ const (
 func runAll(t *testing.T, cases []Case, newHarness NewHarness) {
 	t.Helper()
 	h := newHarness(t)
-	bubble, known := h.Bubble, h.Known
-	slots := make(chan struct{}, cmp.Or(h.Parallel, 32))
+	s := &stage{parent: t, newHarness: newHarness}
+	if !h.Bubble {
+		s.slots = make(chan struct{}, cmp.Or(h.Parallel, 32))
+		s.pulse, s.tolerance = newPulse(), min(h.slack(), h.lease())/8
+		t.Cleanup(s.pulse.stop)
+	}
 	for i := range cases {
 		c := &cases[i]
 		t.Run(c.FullName(), func(t *testing.T) {
+			s := s.of(t)
 			results := make(chan result, 1)
-			if bubble {
+			if s.bubble() {
 				t.Parallel()
-				results <- execute(t, c, newHarness, nil)
+				results <- s.execute(c)
 			} else {
 				// In real time cases wait more than they work: start now, and
 				// let the subtest report once its turn comes.
 				go func() {
-					slots <- struct{}{}
-					defer func() { <-slots }()
+					s.slots <- struct{}{}
+					defer func() { <-s.slots }()
 					begin := time.Now()
-					r := execute(t, c, newHarness, slots)
+					r := s.execute(c)
 					r.lines = append(r.lines, fmt.Sprintf("took %v", time.Since(begin).Round(time.Millisecond)))
 					results <- r
 				}()
 				t.Parallel()
 			}
-			report(t, c, <-results, known[c.FullName()])
+			report(t, c, <-results, h.Known[c.FullName()])
 		})
 	}
 }
@@ -88,17 +91,41 @@ func failure(format string, args ...any) result {
 
 var lastRun atomic.Int64
 
-// execute runs c on a harness of its own: in a bubble or, with slots, in real
-// time. It returns in bounded time whatever the driver does.
-func execute(parent testing.TB, c *Case, newHarness NewHarness, slots chan struct{}) result {
-	bubble := slots == nil
+// A stage is where cases run: in bubbles or, with slots, in real time.
+type stage struct {
+	parent     testing.TB
+	newHarness NewHarness
+	slots      chan struct{} // nil: in bubbles
+	pulse      *pulse
+	tolerance  time.Duration // of how long the process may stand still
+}
+
+func (s *stage) bubble() bool { return s.slots == nil }
+
+// of returns the stage for one subtest.
+func (s *stage) of(t *testing.T) *stage {
+	own := *s
+	own.parent = t
+	return &own
+}
+
+// execute runs c. It returns in bounded time whatever the driver does.
+func (s *stage) execute(c *Case) result {
 	if c.explore != nil {
-		return explore(parent, c, newHarness, slots)
+		return s.explore(c)
 	}
+	if s.bubble() {
+		return s.once(c)
+	}
+	return s.steadily(c)
+}
+
+// once runs c on a harness of its own.
+func (s *stage) once(c *Case) result {
 	results := make(chan result, 2)
 	go func() {
-		if !bubble {
-			results <- c.perform(newRecorder(parent), newHarness)
+		if !s.bubble() {
+			results <- c.perform(newRecorder(s.parent), s.newHarness)
 			return
 		}
 		defer func() {
@@ -106,8 +133,8 @@ func execute(parent testing.TB, c *Case, newHarness NewHarness, slots chan struc
 				results <- failure("the bubble cannot end: %v", p)
 			}
 		}()
-		synctest.Test(parent.(*testing.T), func(*testing.T) {
-			results <- c.perform(newRecorder(parent), newHarness)
+		synctest.Test(s.parent.(*testing.T), func(*testing.T) {
+			results <- c.perform(newRecorder(s.parent), s.newHarness)
 		})
 	}()
 	limit := time.NewTimer(realLimit)
@@ -121,8 +148,8 @@ func execute(parent testing.TB, c *Case, newHarness NewHarness, slots chan struc
 }
 
 // explore runs the schedules of c.
-func explore(parent testing.TB, c *Case, newHarness NewHarness, slots chan struct{}) result {
-	e := &exploration{parent: parent, newHarness: newHarness, bubble: slots == nil, slots: slots, offset: int(lastRun.Add(1))}
+func (s *stage) explore(c *Case) result {
+	e := &exploration{stage: s, offset: int(lastRun.Add(1))}
 	c.explore(e)
 	if !e.out.failed {
 		e.out.lines = append(e.out.lines, fmt.Sprintf("%d schedules", e.runs))
@@ -162,33 +189,4 @@ func (c *Case) perform(rec *recorder, newHarness NewHarness) result {
 		rec.Errorf("goroutines are left after everything was closed:\n%s", strings.Join(gs, "\n\n"))
 	}
 	return result{rec.Failed(), rec.output()}
-}
-
-const labelKey = "conformance"
-
-// await waits for the goroutines of a case to end and returns those that do
-// not.
-func await(label string) (gs []string) {
-	for range 60 {
-		if gs = left(label); len(gs) == 0 {
-			return nil
-		}
-		time.Sleep(25 * time.Millisecond)
-	}
-	return gs
-}
-
-var stackHead = regexp.MustCompile(`(?m)^(\d+) @ .*$`)
-
-// left returns the stacks of the goroutines with label.
-func left(label string) (gs []string) {
-	var b bytes.Buffer
-	pprof.Lookup("goroutine").WriteTo(&b, 1)
-	mark := fmt.Sprintf("%q:%q", labelKey, label)
-	for stack := range strings.SplitSeq(b.String(), "\n\n") {
-		if strings.Contains(stack, mark) {
-			gs = append(gs, stackHead.ReplaceAllString(stack, "$1 goroutine(s):"))
-		}
-	}
-	return gs
 }

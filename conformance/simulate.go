@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/chicory-go/chicory"
@@ -91,7 +90,7 @@ var noFaults = schedule{at: [2]int{-1, -1}}
 func single(sc scenario) func(*exploration) {
 	return func(e *exploration) {
 		steps := e.life(sc, noFaults)
-		if !e.bubble {
+		if !e.bubble() {
 			e.sample(sc, steps)
 			return
 		}
@@ -135,11 +134,8 @@ func (e *exploration) sample(sc scenario, steps int) {
 
 // An exploration runs schedules, each in a world of its own.
 type exploration struct {
-	parent     testing.TB
-	newHarness NewHarness
-	bubble     bool
-	slots      chan struct{} // in real time; the exploration holds one
-	offset     int           // which part of the pairs is tried
+	*stage     // in real time the exploration holds one of its slots
+	offset int // which part of the pairs is tried
 
 	mu   sync.Mutex
 	runs int
@@ -160,7 +156,7 @@ func (e *exploration) run(bare bool, opts []chicory.TaskOption, what string, f f
 	e.mu.Lock()
 	e.runs++
 	e.mu.Unlock()
-	c := &Case{limit: 40 * 24 * time.Hour, quick: e.bubble, run: func(c *C) {
+	c := &Case{limit: 40 * 24 * time.Hour, quick: e.bubble(), run: func(c *C) {
 		w := newWorld(c, bare, opts...)
 		c.Cleanup(func() {
 			if c.Failed() {
@@ -169,7 +165,7 @@ func (e *exploration) run(bare bool, opts []chicory.TaskOption, what string, f f
 		})
 		f(w)
 	}}
-	r := execute(e.parent, c, e.newHarness, e.slots)
+	r := e.execute(c)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if r.failed && !e.out.failed {

@@ -14,7 +14,7 @@ import (
 // random runs random schedules of many tasks on several workers.
 func random(e *exploration) {
 	n := *randomFlag
-	if n == 0 && e.bubble {
+	if n == 0 && e.bubble() {
 		n = 12
 	}
 	n = max(n, 1)
