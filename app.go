@@ -104,7 +104,7 @@ func (a *App) Connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	eng, err := engine.New(ctx, broker, backend, a.cfg.Logger, a.cfg.sweep)
+	eng, err := engine.New(ctx, broker, backend, a.cfg.Logger, a.cfg.ResultSweep)
 	if err != nil {
 		return errors.Join(err, a.closeStores(ctx, broker, backend))
 	}

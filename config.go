@@ -78,6 +78,12 @@ type Config struct {
 	// result, in bytes: 0 is 1 MiB.
 	MaxPayload, MaxResult int
 
+	// ResultSweep is how often, on average, the records of results that are
+	// waited for are read again although nothing was pushed: a safety net for
+	// lost notifications. 0 is 5 seconds, NoSweep is never. Backends without
+	// notifications are polled whatever it says.
+	ResultSweep time.Duration
+
 	// Codec encodes arguments and results; nil is JSON.
 	Codec codec.Codec
 	// Middleware wraps every dispatch, the first outermost.
@@ -86,9 +92,6 @@ type Config struct {
 	Logger *slog.Logger
 	// Registry of drivers; nil is the one that imports register with.
 	Registry *driver.Registry
-
-	// sweep of the result waiters; tests turn it off.
-	sweep time.Duration
 }
 
 // DeliveryMode is what a task may assume about being run.

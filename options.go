@@ -28,6 +28,8 @@ const (
 	NoTimeout time.Duration = -1
 	// Forever keeps a result until it is deleted.
 	Forever time.Duration = -1
+	// NoSweep, as Config.ResultSweep, trusts notifications alone.
+	NoSweep time.Duration = -1
 	// NoRetries, as Config.MaxRetries, turns retries off.
 	NoRetries = -1
 )

@@ -124,7 +124,8 @@ func (w *world) process(name string, p plan) (*chicory.App, *client) {
 			be.Close(context.Background())
 		}
 	})
-	cfg := chicory.Config{Namespace: namespace, Queue: q, ResultTTL: w.resultTTL, Logger: slog.New(slog.DiscardHandler)}
+	cfg := chicory.Config{Namespace: namespace, Queue: q, ResultTTL: w.resultTTL,
+		ResultSweep: chicory.NoSweep, Logger: slog.New(slog.DiscardHandler)}
 	app, err := chicory.NewWith(c.broker, c.backend, cfg)
 	w.must(err, "new app")
 	w.must(app.Connect(context.Background()), "connect")
