@@ -14,7 +14,7 @@ import (
 )
 
 func appCases() []Case {
-	return suite("App", modeCases, retryCases, stateCases, deadAppCases, workerCases, shutdownCases, boundCases, traceCases, coverCases, faultCases)
+	return suite("App", modeCases, retryCases, stateCases, deadAppCases, workerCases, shutdownCases, boundCases, controlCases, traceCases, coverCases, faultCases)
 }
 
 // app returns the run of a case on a world.
