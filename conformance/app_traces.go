@@ -20,6 +20,7 @@ var traceCases = []Case{
 	{Name: "Trace/PublishedTwiceCrash", Contract: "published twice, the first worker dies in mid-run: two starts, one result", run: app(tracePublishedTwiceCrash)},
 	{Name: "Trace/OnceNeverRepeated", Contract: "core never repeats the publish of an at-most-once task that has no record", run: bare(traceOnceNeverRepeated, once)},
 	{Name: "Trace/OnceNeverRepublished", Contract: "nor a settlement that could publish such a task twice", run: bare(traceOnceNeverRepublished, once, chicory.MaxRetries(1), soon)},
+	{Name: "Trace/StartItemFails", Contract: "a start that failed by itself, in a call that did not, is asked for again: it is no reason to acknowledge", run: app(traceStartItemFails, once)},
 	{Name: "Trace/LateStart", Contract: "a start of an older delivery that comes late does not take the run away", run: app(traceLateStart, chicory.MaxRetries(1), soon)},
 	{Name: "Trace/LateStartAtTheEnd", Contract: "a start that comes after the end, and after its record expired, changes nothing", run: app(traceStartAtTheEnd, once, chicory.ResultTTL(time.Second))},
 	{Name: "Trace/GiveBackAfterCrash", Contract: "a give-back after a crash keeps copy and count: the task runs", run: app(traceGiveBackAfterCrash)},
@@ -104,6 +105,12 @@ func traceOnceNeverRepublished(w *world) {
 	w.rest()
 	_, most := w.started()
 	w.expect(most <= 1, "an attempt started twice: %v", w.starts)
+}
+
+func traceStartItemFails(w *world) {
+	id := w.send(1)
+	w.start(one, on("start", 1, itemRefused), w.handler("t", instant))
+	w.end(id, driver.Success, 1, 0)
 }
 
 func traceLateStart(w *world) {

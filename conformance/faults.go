@@ -22,13 +22,29 @@ const (
 	refused           // the call certainly did nothing
 	stalled           // the reply takes longer than a lease
 	late              // the call itself takes effect so late
+	itemRefused       // each item of the call was refused by itself, the call was not
 )
 
-var faultNames = [...]string{"", "crash before", "crash after", "reply lost", "refused", "stalled", "late"}
+var faultNames = [...]string{"", "crash before", "crash after", "reply lost", "refused", "stalled", "late", "items refused"}
 
 func (f fault) String() string { return faultNames[f] }
 
-var errReplyLost = errors.New("reply lost")
+var (
+	errReplyLost   = errors.New("reply lost")
+	errItemRefused = driver.Transient(errors.New("item refused"))
+)
+
+// perItem turns errItemRefused into what a batch of n says.
+func perItem(err error, n int) error {
+	if err != errItemRefused {
+		return err
+	}
+	errs := make([]error, n)
+	for i := range errs {
+		errs[i] = err
+	}
+	return driver.Batch(errs)
+}
 
 // A plan decides the fault of a call.
 type plan func(op string) fault
@@ -97,6 +113,8 @@ func (c *client) faulty(f fault, do func() error) error {
 		return driver.ErrClosed
 	case refused:
 		return driver.Transient(errors.New("refused"))
+	case itemRefused:
+		return errItemRefused
 	case late:
 		c.stall()
 	}
@@ -144,7 +162,7 @@ func (b *faultyBroker) Covers(be driver.Backend) bool {
 }
 
 func (b *faultyBroker) Publish(ctx context.Context, msgs []*driver.Message) error {
-	return b.c.call("publish", describe(msgs), func() error { return b.Broker.Publish(ctx, msgs) })
+	return perItem(b.c.call("publish", describe(msgs), func() error { return b.Broker.Publish(ctx, msgs) }), len(msgs))
 }
 
 func (b *faultyBroker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (driver.Subscription, error) {
@@ -198,15 +216,15 @@ func (s *faultySubscription) Receive(ctx context.Context, max int) (ds []*driver
 }
 
 func (s *faultySubscription) Settle(ctx context.Context, ss []driver.Settlement) error {
-	return s.c.call("settle", describeSettlements(ss), func() error {
+	return perItem(s.c.call("settle", describeSettlements(ss), func() error {
 		err := s.Subscription.Settle(ctx, ss)
 		s.c.w.hold(s.c, -len(ss))
 		return err
-	})
+	}), len(ss))
 }
 
 func (s *faultySubscription) Extend(ctx context.Context, ds []*driver.Delivery) error {
-	return s.c.call("extend", describeDeliveries(ds), func() error { return s.Subscription.Extend(ctx, ds) })
+	return perItem(s.c.call("extend", describeDeliveries(ds), func() error { return s.Subscription.Extend(ctx, ds) }), len(ds))
 }
 
 func (s *faultySubscription) Stop(ctx context.Context) error {
@@ -243,11 +261,17 @@ func (b *faultyBackend) Start(ctx context.Context, ss []driver.Start) (gs []driv
 		b.c.w.expect(!b.c.w.covered || ss[i].Delivery != nil, "a start of %s on a broker that covers the backend does not name its delivery", ss[i].ID)
 	}
 	err = b.c.call("start", describeStarts(ss), func() error { gs, err = b.Backend.Start(ctx, ss); return err })
+	if err == errItemRefused {
+		gs, err = make([]driver.Grant, len(ss)), nil
+		for i := range gs {
+			gs[i].Err = errItemRefused
+		}
+	}
 	return gs, err
 }
 
 func (b *faultyBackend) Apply(ctx context.Context, us []driver.Update) error {
-	return b.c.call("apply", describeUpdates(us), func() error { return b.Backend.Apply(ctx, us) })
+	return perItem(b.c.call("apply", describeUpdates(us), func() error { return b.Backend.Apply(ctx, us) }), len(us))
 }
 
 func (b *faultyBackend) Get(ctx context.Context, ids []string) (rs []*driver.Record, err error) {

@@ -68,7 +68,7 @@ func (e *exploration) chance(seed uint64) {
 				if p.IntN(20) > 0 {
 					return none
 				}
-				return fault(1 + p.IntN(int(late)))
+				return fault(1 + p.IntN(int(itemRefused)))
 			}, h)
 			w.sleep(time.Duration(r.IntN(20)) * w.sec)
 		}

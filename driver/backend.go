@@ -12,8 +12,10 @@ type Backend interface {
 	Info() BackendInfo
 	// Start asks, for each s, to start the handler. The answer to ss[i] is
 	// grants[i]; its Err is one of ErrStale, ErrSuperseded and ErrStarted as
-	// CheckStart decides. The error is for the call as a whole: the outcome of
-	// all items is unknown, or with Transient nothing was applied.
+	// CheckStart decides, ErrLeaseLost if its Delivery is not current, or an
+	// accident that befell this item alone. The error is for the call as a
+	// whole: the outcome of all items is unknown, or with Transient nothing was
+	// applied.
 	Start(ctx context.Context, ss []Start) (grants []Grant, err error)
 	// Apply writes updates. ErrStale and ErrStarted are per item, in a
 	// *BatchError, as CheckUpdate decides.

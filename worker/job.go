@@ -140,7 +140,10 @@ func (j *job) start() (v engine.Verdict, granted bool) {
 	for wait := retryFirst; ; wait = min(2*wait, retryMax) {
 		err := j.s.starts.Do(j.s.base, it)
 		if err == nil {
-			return j.granted(&it.grant)
+			err = it.grant.Err
+		}
+		if v, granted, ok := j.answered(err, it.grant); ok {
+			return v, granted
 		}
 		if j.isLost() || j.s.stopping.Load() || errors.Is(err, driver.ErrClosed) {
 			return a.GiveBack(0), false
@@ -152,20 +155,25 @@ func (j *job) start() (v engine.Verdict, granted bool) {
 	}
 }
 
-func (j *job) granted(g *driver.Grant) (engine.Verdict, bool) {
+// answered takes the backend's answer to a start; ok is false if err is an
+// accident rather than an answer.
+func (j *job) answered(err error, g driver.Grant) (v engine.Verdict, granted, ok bool) {
 	a := &j.attempt
 	switch {
-	case g.Err == nil:
+	case err == nil:
 		a.Run = g.Run
-		return engine.Verdict{}, true
-	case errors.Is(g.Err, driver.ErrStale):
-		return a.Finish(g.Record, time.Now()), false
-	case errors.Is(g.Err, driver.ErrStarted):
-		return a.Bury(engine.Lost(), time.Now()), false
-	case errors.Is(g.Err, driver.ErrLeaseLost):
+		return v, true, true
+	case errors.Is(err, driver.ErrStale):
+		return a.Finish(g.Record, time.Now()), false, true
+	case errors.Is(err, driver.ErrStarted):
+		return a.Bury(engine.Lost(), time.Now()), false, true
+	case errors.Is(err, driver.ErrSuperseded):
+		return a.Done(), false, true
+	case errors.Is(err, driver.ErrLeaseLost):
 		j.lose()
+		return a.Done(), false, true
 	}
-	return a.Done(), false
+	return v, false, false
 }
 
 func (j *job) expired() bool {
