@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/chicory-go/chicory/driver"
 	"github.com/chicory-go/chicory/internal/engine"
 )
 
-// closeTimeout bounds Close.
-const closeTimeout = 10 * time.Second
+// Bounds of closing.
+const (
+	closeTimeout = 10 * time.Second
+	stopGrace    = 2 * time.Second // of calls in progress, before their stores are closed
+)
 
 // An App sends tasks, waits for their results and knows their handlers. It is
 // safe for concurrent use.
@@ -21,13 +24,16 @@ type App struct {
 	cfg  Config
 	core *engine.Core
 
-	mu     sync.Mutex // of connecting
-	broker source
-	back   source
+	connecting lock // guards what follows
+	broker     source
+	back       source
 	// Stores of NewWith, which Disconnect leaves open.
 	ownBroker  driver.Broker
 	ownBackend driver.Backend
-	closed     bool
+	held       bool // Connect was called
+	workers    int  // that need the connection
+
+	giveUp atomic.Pointer[context.CancelFunc] // of a Connect in progress
 }
 
 // New returns an app. It checks the configuration, finds the drivers and does
@@ -73,9 +79,9 @@ func Must[T any](v T, err error) T {
 }
 
 func newApp(cfg Config) *App {
-	a := &App{cfg: cfg}
+	a := &App{cfg: cfg, connecting: make(lock, 1)}
 	a.core = &engine.Core{Defaults: cfg.policy(), Log: cfg.Logger, MaxPayload: cfg.MaxPayload,
-		MaxResult: cfg.MaxResult, Connect: a.Connect, Disconnect: a.Disconnect, Override: a.override}
+		MaxResult: cfg.MaxResult, Hold: a.hold, Override: a.override}
 	return a
 }
 
@@ -86,9 +92,43 @@ func (a *App) Core() *engine.Core { return a.core }
 // registering tasks, ErrNoBackend with the names of tasks whose results have
 // nowhere to go, and whatever the drivers say. Connecting twice is no error.
 func (a *App) Connect(ctx context.Context) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.closed {
+	if err := a.connecting.take(ctx); err != nil {
+		return fmt.Errorf("chicory: connect: %w", err)
+	}
+	defer a.connecting.free()
+	err := a.connect(ctx)
+	a.held = a.held || err == nil
+	return err
+}
+
+// hold connects the app for a worker. Release disconnects it, unless Connect
+// was called or another worker needs it.
+func (a *App) hold(ctx context.Context) (release func(context.Context) error, err error) {
+	if err := a.connecting.take(ctx); err != nil {
+		return nil, fmt.Errorf("chicory: connect: %w", err)
+	}
+	defer a.connecting.free()
+	if err := a.connect(ctx); err != nil {
+		return nil, err
+	}
+	a.workers++
+	return a.release, nil
+}
+
+func (a *App) release(ctx context.Context) error {
+	if err := a.connecting.take(ctx); err != nil {
+		return err
+	}
+	defer a.connecting.free()
+	if a.workers--; a.workers > 0 || a.held {
+		return nil
+	}
+	return a.disconnect(ctx, false)
+}
+
+// connect opens the stores, unless they are open.
+func (a *App) connect(ctx context.Context) error {
+	if a.core.Closed() {
 		return ErrClosed
 	}
 	if _, err := a.core.Engine(); err == nil {
@@ -100,7 +140,14 @@ func (a *App) Connect(ctx context.Context) error {
 	if err := a.wantBackend(); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.giveUp.Store(&cancel)
+	defer a.giveUp.Store(nil)
 	broker, backend, err := a.open(ctx)
+	if err == nil && a.core.Closed() {
+		err = errors.Join(ErrClosed, a.closeStores(ctx, broker, backend))
+	}
 	if err != nil {
 		return err
 	}
@@ -160,47 +207,88 @@ func (a *App) closeStores(ctx context.Context, broker driver.Broker, backend dri
 // Disconnect closes the stores, within ctx. Connect opens them again. What a
 // private memory store held is gone. Waits in progress end with ErrClosed.
 func (a *App) Disconnect(ctx context.Context) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	if err := a.connecting.take(ctx); err != nil {
+		return fmt.Errorf("chicory: disconnect: %w", err)
+	}
+	defer a.connecting.free()
+	a.held = false
 	return a.disconnect(ctx, false)
 }
 
 func (a *App) disconnect(ctx context.Context, closing bool) error {
 	eng := a.core.SetEngine(nil)
-	if eng != nil {
-		eng.Stop()
-	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		if eng != nil {
+			eng.Stop()
+		}
+	}()
+	// Calls in progress may hang in a store: closing it ends them.
+	grace, cancel := context.WithTimeout(ctx, stopGrace)
+	defer cancel()
+	within(grace, stopped)
+	var err error
 	switch {
 	case a.ownBroker != nil && closing:
+		err = a.ownBroker.Close(ctx)
 		if a.ownBackend != nil {
-			return errors.Join(a.ownBackend.Close(ctx), a.ownBroker.Close(ctx))
+			err = errors.Join(a.ownBackend.Close(ctx), err)
 		}
-		return a.ownBroker.Close(ctx)
-	case a.ownBroker != nil || eng == nil:
-		return nil
+	case a.ownBroker == nil && eng != nil:
+		err = a.closeStores(ctx, eng.Broker, eng.Backend)
 	}
-	return a.closeStores(ctx, eng.Broker, eng.Backend)
+	if !within(ctx, stopped) {
+		err = errors.Join(err, fmt.Errorf("chicory: calls in progress do not end: %w", context.Cause(ctx)))
+	}
+	return err
 }
 
-// Close closes the app for good, within 10 seconds. Later calls return
-// ErrClosed; closing twice is no error.
+func within(ctx context.Context, done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Close closes the app for good, within 10 seconds, and ends a Connect in
+// progress. Later calls return ErrClosed; closing twice is no error.
 func (a *App) Close() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.closed {
+	if a.core.SetClosed() {
 		return nil
 	}
-	a.closed = true
-	a.core.SetClosed()
+	if cancel := a.giveUp.Load(); cancel != nil {
+		(*cancel)()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
+	if err := a.connecting.take(ctx); err != nil {
+		return fmt.Errorf("chicory: close: a store does not finish opening or closing: %w", err)
+	}
+	defer a.connecting.free()
 	return a.disconnect(ctx, true)
 }
 
+// A lock is a mutex whose wait ends with a context.
+type lock chan struct{}
+
+func (l lock) take(ctx context.Context) error {
+	select {
+	case l <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (l lock) free() { <-l }
+
 // override replaces the URL before Connect.
 func (a *App) override(raw string) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.connecting <- struct{}{}
+	defer a.connecting.free()
 	if a.ownBroker != nil {
 		return fmt.Errorf("%w: the app was made with NewWith, it has no URL", ErrValidation)
 	}

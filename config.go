@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,10 +21,10 @@ type BrokerType string
 
 // The brokers of this module.
 const (
-	BrokerMemory BrokerType = "memory"
-	BrokerBolt   BrokerType = "bolt"
-	BrokerRedis  BrokerType = "redis"
-	BrokerAMQP   BrokerType = "amqp"
+	BrokerMemory BrokerType = "memory" // in this process: drivers/memory
+	BrokerBolt   BrokerType = "bolt"   // in one file: drivers/bolt
+	BrokerRedis  BrokerType = "redis"  // Redis: drivers/redis
+	BrokerAMQP   BrokerType = "amqp"   // RabbitMQ: drivers/amqp
 )
 
 // BackendType names a backend's driver. Any registered name works.
@@ -31,9 +32,9 @@ type BackendType string
 
 // The backends of this module.
 const (
-	BackendMemory BackendType = "memory"
-	BackendBolt   BackendType = "bolt"
-	BackendRedis  BackendType = "redis"
+	BackendMemory BackendType = "memory" // in this process: drivers/memory
+	BackendBolt   BackendType = "bolt"   // in one file: drivers/bolt
+	BackendRedis  BackendType = "redis"  // Redis: drivers/redis
 	// BackendNone says on purpose that results are not kept.
 	BackendNone BackendType = "none"
 )
@@ -74,8 +75,8 @@ type Config struct {
 	ResultTTL time.Duration
 	// NoDeadLetters ends tasks that failed for good as FAILURE.
 	NoDeadLetters bool
-	// MaxPayload and MaxResult are the limits of an encoded argument and
-	// result, in bytes: 0 is 1 MiB.
+	// MaxPayload and MaxResult are the limits of an encoded argument with its
+	// headers, and of a result, in bytes: 0 is 1 MiB.
 	MaxPayload, MaxResult int
 
 	// ResultSweep is how often, on average, the records of results that are
@@ -99,8 +100,10 @@ type DeliveryMode string
 
 // The delivery modes.
 const (
+	// AtLeastOnceDelivery runs a task again when its worker dies.
 	AtLeastOnceDelivery DeliveryMode = "at-least-once"
-	AtMostOnceDelivery  DeliveryMode = "at-most-once"
+	// AtMostOnceDelivery never runs what may have started before.
+	AtMostOnceDelivery DeliveryMode = "at-most-once"
 )
 
 const (
@@ -166,6 +169,9 @@ func (c *Config) check() error {
 	}
 	if c.MaxRetries < NoRetries {
 		errs = append(errs, fmt.Errorf("%w: Config.MaxRetries %d", ErrValidation, c.MaxRetries))
+	}
+	if slices.ContainsFunc(c.Middleware, func(m Middleware) bool { return m == nil }) {
+		errs = append(errs, fmt.Errorf("%w: nil Config.Middleware", ErrValidation))
 	}
 	if c.MaxPayload < 0 || c.MaxResult < 0 {
 		errs = append(errs, fmt.Errorf("%w: negative Config.MaxPayload or MaxResult", ErrValidation))
@@ -236,7 +242,7 @@ func (c *Config) source(role, name, raw string) (s source, err error) {
 	s.cfg = &driver.Config{URL: u, Namespace: c.Namespace, Logger: c.Logger}
 	if s.drv.Check != nil {
 		if err := s.drv.Check(s.cfg); err != nil {
-			return s, fmt.Errorf("%w: %s URL %s: %w", ErrValidation, role, u.Redacted(), err)
+			return s, fmt.Errorf("%w: %s URL %s: %w", ErrValidation, role, s.cfg.Redacted(), err)
 		}
 	}
 	return s, nil

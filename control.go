@@ -2,6 +2,7 @@ package chicory
 
 import (
 	"context"
+	"time"
 
 	"github.com/chicory-go/chicory/internal/engine"
 )
@@ -11,7 +12,20 @@ import (
 var ErrNoControl = engine.ErrNoControl
 
 // WorkerInfo is what a worker tells of itself, three times a lease.
-type WorkerInfo = engine.WorkerInfo
+type WorkerInfo struct {
+	Name        string // worker.Options.Name
+	Host        string
+	PID         int
+	Started     time.Time
+	Seen        time.Time // when it told this, by its own clock
+	Concurrency int       // handlers that may run at once
+	Queues      []string  // that it serves, paused ones too
+	Tasks       []string  // names that it has handlers for, ordered
+	Running     int       // handlers that run now
+	Processed   uint64    // handlers that have returned
+	Failed      uint64    // of those, with an error
+	Health      string    // why it is unhealthy; empty: it is not
+}
 
 // Pause stops all workers of the app's namespace from taking tasks of queue,
 // those that start later included, until Resume. Running handlers go on; what
@@ -53,5 +67,10 @@ func (a *App) Workers(ctx context.Context) ([]WorkerInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return eng.Workers(ctx)
+	found, err := eng.Workers(ctx)
+	ws := make([]WorkerInfo, len(found))
+	for i, w := range found {
+		ws[i] = WorkerInfo{w.Name, w.Host, w.PID, w.Started, w.Seen, w.Concurrency, w.Queues, w.Tasks, w.Running, w.Processed, w.Failed, w.Health}
+	}
+	return ws, err
 }

@@ -66,13 +66,15 @@ func (d *DeadLetters) All(ctx context.Context) iter.Seq2[*DeadLetter, error] {
 	}
 }
 
-// Get returns the dead letter of a task, or ErrNotFound.
+// Get returns the dead letter of a task, or ErrNotFound. Where broker and
+// backend are two stores the record says DEAD_LETTERED a moment before the dead
+// letter is stored: Get and Replay wait for it, up to two seconds.
 func (d *DeadLetters) Get(ctx context.Context, id string) (*DeadLetter, error) {
-	store, _, err := d.store()
+	store, eng, err := d.store()
 	if err != nil {
 		return nil, err
 	}
-	ms, err := store.Get(ctx, id)
+	ms, err := letters(ctx, eng, store, id)
 	if err != nil {
 		return nil, err
 	}
@@ -151,11 +153,34 @@ func (d *DeadLetters) replay(ctx context.Context, store driver.DeadLetters, eng 
 	return len(ms), err
 }
 
+// letters returns the dead letters of one task, newest first, and waits for one
+// that its record announces.
+func letters(ctx context.Context, eng *engine.Engine, store driver.DeadLetters, id string) ([]*driver.Message, error) {
+	const first, last = time.Millisecond, time.Second
+	for wait := first; ; wait *= 2 {
+		ms, err := store.Get(ctx, id)
+		if err != nil || eng.Backend == nil || eng.Covered || wait > last {
+			return ms, err
+		}
+		r, err := eng.Hub.Get(ctx, id)
+		if err != nil || r == nil || r.State != driver.DeadLettered || len(ms) > 0 && ms[0].Epoch >= r.Epoch ||
+			time.Since(time.UnixMilli(r.FinishedAt)) > announced {
+			return ms, err
+		}
+		if !engine.Sleep(ctx, wait) {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// announced is for how long after its record a dead letter is waited for.
+const announced = time.Minute
+
 // replayable returns the keys of the newest dead letters of ids.
 func replayable(ctx context.Context, eng *engine.Engine, store driver.DeadLetters, ids []string) ([]driver.DeadKey, error) {
 	var keys []driver.DeadKey
 	for _, id := range ids {
-		ms, err := store.Get(ctx, id)
+		ms, err := letters(ctx, eng, store, id)
 		if err != nil {
 			return nil, err
 		}

@@ -28,9 +28,7 @@ func Define[In, Out any](name string, opts ...TaskOption) *Definition[In, Out] {
 
 func define[In, Out any](name, where string, opts []TaskOption) *Definition[In, Out] {
 	d := &Definition[In, Out]{name: name, where: where}
-	if name == "" || len(name) > driver.MaxQueue {
-		d.settings.add(fmt.Errorf("%w: task name has %d bytes, want 1 to %d", ErrValidation, len(name), driver.MaxQueue))
-	}
+	d.settings.add(checkName(name))
 	for _, o := range opts {
 		if o == nil {
 			d.settings.add(fmt.Errorf("%w: nil option", ErrValidation))
@@ -39,6 +37,13 @@ func define[In, Out any](name, where string, opts []TaskOption) *Definition[In, 
 		o.applyTask(&d.settings)
 	}
 	return d
+}
+
+func checkName(name string) error {
+	if name == "" || len(name) > driver.MaxQueue {
+		return fmt.Errorf("%w: task name has %d bytes, want 1 to %d", ErrValidation, len(name), driver.MaxQueue)
+	}
+	return nil
 }
 
 // caller returns file:line of the caller skip frames up.
@@ -50,36 +55,58 @@ func caller(skip int) string {
 // Name returns the task's name.
 func (d *Definition[In, Out]) Name() string { return d.name }
 
+// mistake says where the definition is.
+func (d *Definition[In, Out]) mistake(err error) error {
+	return fmt.Errorf("task %q, defined at %s: %w", d.name, d.where, err)
+}
+
 // On binds the definition to an app, for sending.
 func (d *Definition[In, Out]) On(app *App) *Task[In, Out] {
 	p := d.settings.policy.Over(&app.core.Defaults)
 	app.core.Tasks.AddSend(d.name, !p.IgnoreResult)
+	if err := d.settings.err(); err != nil {
+		app.core.Tasks.AddErr(d.mistake(err))
+	}
 	return &Task[In, Out]{app: app, def: d, policy: p}
 }
 
-// Handle makes h the handler of the task in workers of app. A name can have
-// one handler per app; Connect reports a second one, and a nil function.
+// Handle makes h the handler of the task in workers of app, with options for
+// how it is run that beat those of the definition. How a task is sent belongs
+// to its definition, which producers see: Queue, Priority, the delivery mode,
+// ExpiresIn and IgnoreResult are refused here. A name can have one handler per
+// app; Connect reports a second one, and a nil function.
 func (d *Definition[In, Out]) Handle(app *App, h func(context.Context, In) (Out, error), opts ...TaskOption) {
 	d.handle(app, h, caller(2), opts)
 }
 
 func (d *Definition[In, Out]) handle(app *App, h func(context.Context, In) (Out, error), where string, opts []TaskOption) {
 	s := d.settings
-	s.errs = append([]error(nil), s.errs...)
+	s.errs, s.policy.Set = append([]error(nil), s.errs...), 0
 	for _, o := range opts {
+		if o == nil {
+			s.add(fmt.Errorf("%w: nil option", ErrValidation))
+			continue
+		}
 		o.applyTask(&s)
 	}
+	if s.policy.Set&sending != 0 {
+		s.add(fmt.Errorf("%w: Queue, Priority, AtMostOnce, AtLeastOnce, ExpiresIn and IgnoreResult say how a task is sent: give them to Define", ErrValidation))
+	}
+	s.policy = s.policy.Over(&d.settings.policy)
 	if h == nil {
 		s.add(fmt.Errorf("%w: nil function", ErrValidation))
 	}
 	if err := s.err(); err != nil {
-		app.core.Tasks.AddErr(fmt.Errorf("task %q, defined at %s: %w", d.name, where, err))
+		app.core.Tasks.AddErr(fmt.Errorf("task %q, at %s: %w", d.name, where, err))
 		return
 	}
 	r := &runner[In, Out]{h: h, strict: s.strict, codec: app.cfg.Codec, max: app.cfg.MaxResult}
 	app.core.Tasks.Add(&engine.Task{Name: d.name, Aliases: s.aliases, Policy: s.policy, RetryIf: s.retryIf,
 		Run: r.run, Where: where})
 }
+
+// sending are the fields of a policy that producers need.
+const sending = engine.FieldQueue | engine.FieldPriority | engine.FieldOnce | engine.FieldExpiry | engine.FieldIgnore
 
 // Register defines a task, makes h its handler and binds it for sending, in
 // one step.

@@ -3,6 +3,7 @@ package chicory
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -25,8 +26,9 @@ func (t *Task[In, Out]) Name() string { return t.def.name }
 
 // Delay enqueues the task and returns the handle of its result. It returns
 // once the broker has stored the message. Nothing is enqueued if it fails with
-// ErrNotConnected, ErrClosed, ErrNoBackend, ErrValidation, ErrTooLarge or
-// ErrDuplicate; other failures are a *PublishError, which says whether the
+// ErrNotConnected, ErrNoBackend, ErrValidation, ErrTooLarge, ErrDuplicate, the
+// cause of a context that has ended before, or an error of the middleware; what
+// the broker refuses or leaves open is a *PublishError, which says whether the
 // outcome is known.
 func (t *Task[In, Out]) Delay(ctx context.Context, in In, opts ...CallOption) (*AsyncResult[Out], error) {
 	eng, err := t.app.core.Engine()
@@ -99,7 +101,7 @@ func (t *Task[In, Out]) sendMany(ctx context.Context, eng *engine.Engine, c *cal
 	for i := range ins {
 		p := &all[i]
 		p.Message.ReplyTo = eng.Hub.Address()
-		err := t.message(ctx, eng, c, &p.Message, ins[i])
+		err := t.dispatch(ctx, eng, c, &p.Message, ins[i], nil)
 		rs[i] = &handles[i]
 		handles[i] = AsyncResult[Out]{app: t.app, name: t.def.name, ignored: t.ignored(c), id: p.Message.ID}
 		if err != nil {
@@ -146,23 +148,41 @@ func (t *Task[In, Out]) call(opts []CallOption) (*callSettings, error) {
 func (t *Task[In, Out]) send(ctx context.Context, eng *engine.Engine, c *callSettings, in In, replyTo string) (string, error) {
 	p := publications.Get().(*engine.Publication)
 	p.Message.ReplyTo = replyTo
-	if err := t.message(ctx, eng, c, &p.Message, in); err != nil {
-		return "", err
-	}
-	if err := eng.Publish(ctx, p, c.id != ""); err != nil {
-		return "", publishError(err)
+	err := t.dispatch(ctx, eng, c, &p.Message, in, p)
+	if err != nil {
+		return "", err // p is not used again: it may still be on its way
 	}
 	id := p.Message.ID
 	*p = engine.Publication{}
-	publications.Put(p) // not after an error: it may still be on its way
+	publications.Put(p)
 	return id, nil
 }
 
 var publications = sync.Pool{New: func() any { return new(engine.Publication) }}
 
-// message passes the call through the middleware and fills in its message. The
-// id is set even if it fails.
-func (t *Task[In, Out]) message(ctx context.Context, eng *engine.Engine, c *callSettings, m *driver.Message, in In) error {
+// dispatch fills in m, passes it through the middleware, encodes it and, with
+// p, publishes it. The id is set even if it fails.
+func (t *Task[In, Out]) dispatch(ctx context.Context, eng *engine.Engine, c *callSettings, m *driver.Message, in In, p *engine.Publication) error {
+	if err := t.fill(eng, c, m); err != nil {
+		return err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	env := engine.Envelope{Name: t.def.name, ContentType: t.app.cfg.Codec.ContentType(), Headers: c.headers, Policy: travelling(c.policy)}
+	if len(t.app.cfg.Middleware) == 0 {
+		return t.deliver(ctx, eng, c, m, &env, in, p)
+	}
+	out := &Outgoing{ID: m.ID, Name: env.Name, Queue: m.Queue, Headers: map[string]string{}}
+	maps.Copy(out.Headers, env.Headers)
+	return t.app.through(ctx, out, func(ctx context.Context, out *Outgoing) error {
+		env.Headers = out.Headers
+		return t.deliver(ctx, eng, c, m, &env, in, p)
+	})
+}
+
+// fill sets what the call, the task and the app say of m.
+func (t *Task[In, Out]) fill(eng *engine.Engine, c *callSettings, m *driver.Message) error {
 	p := c.policy.Over(&t.policy)
 	m.ID, m.Queue, m.Attempt, m.Priority, m.Once = c.id, p.Queue, 1, p.Priority, p.Once
 	m.Delay, m.Deadline = c.delay, deadline(c, &p)
@@ -180,17 +200,15 @@ func (t *Task[In, Out]) message(ctx context.Context, eng *engine.Engine, c *call
 	if m.NoRecord {
 		m.ReplyTo = ""
 	}
-	if err := context.Cause(ctx); err != nil {
+	return nil
+}
+
+// deliver encodes the message and, with p, publishes it.
+func (t *Task[In, Out]) deliver(ctx context.Context, eng *engine.Engine, c *callSettings, m *driver.Message, env *engine.Envelope, in In, p *engine.Publication) error {
+	if err := t.encode(m, env, in); err != nil || p == nil {
 		return err
 	}
-	env := engine.Envelope{Name: t.def.name, ContentType: t.app.cfg.Codec.ContentType(), Headers: c.headers, Policy: travelling(c.policy)}
-	if len(t.app.cfg.Middleware) > 0 {
-		var err error
-		if env.Headers, err = t.app.dispatch(ctx, m, &env); err != nil {
-			return err
-		}
-	}
-	return t.encode(m, &env, in)
+	return publishError(eng.Publish(ctx, p, c.id != ""))
 }
 
 // travelling returns the fields of a call's policy that the envelope carries;
@@ -205,8 +223,12 @@ func (t *Task[In, Out]) encode(m *driver.Message, env *engine.Envelope, in In) e
 	if err != nil {
 		return fmt.Errorf("%w: argument of %s: %w", ErrValidation, t.def.name, err)
 	}
-	if len(body) > t.app.cfg.MaxPayload {
-		return fmt.Errorf("%w: argument of %s has %d bytes, limit %d", ErrTooLarge, t.def.name, len(body), t.app.cfg.MaxPayload)
+	size := len(body)
+	for k, v := range env.Headers {
+		size += len(k) + len(v)
+	}
+	if size > t.app.cfg.MaxPayload {
+		return fmt.Errorf("%w: argument of %s has %d bytes with its headers, limit %d", ErrTooLarge, t.def.name, size, t.app.cfg.MaxPayload)
 	}
 	env.Body = body
 	m.Envelope = env.Encode()
@@ -216,7 +238,7 @@ func (t *Task[In, Out]) encode(m *driver.Message, env *engine.Envelope, in In) e
 func deadline(c *callSettings, p *engine.Policy) int64 {
 	switch {
 	case !c.expire.IsZero():
-		return c.expire.UnixMilli()
+		return max(1, c.expire.UnixMilli()) // 0 is none
 	case p.Has(engine.FieldExpiry):
 		return time.Now().Add(p.Expiry).UnixMilli()
 	}
@@ -229,35 +251,43 @@ type Outgoing struct {
 	Headers         map[string]string // never nil
 }
 
-// A Dispatch sends a task on.
+// A Dispatch sends a task on: the innermost encodes and publishes it and
+// returns what came of it, as Delay does.
 type Dispatch func(ctx context.Context, out *Outgoing) error
 
-// Middleware wraps dispatches: to add headers, to trace, to refuse. It runs
-// before the argument is encoded and the message is published, once per task.
+// Middleware wraps dispatches: to add headers, to trace, to refuse. It runs once
+// per task and passes it on at most once. The tasks of a DelayMany are published
+// together, after the middleware of all has run: there the innermost Dispatch
+// only encodes.
 type Middleware func(next Dispatch) Dispatch
 
-// dispatch runs the middleware on a message under construction and returns its
-// headers.
-func (a *App) dispatch(ctx context.Context, m *driver.Message, env *engine.Envelope) (map[string]string, error) {
-	out := &Outgoing{ID: m.ID, Name: env.Name, Queue: m.Queue, Headers: map[string]string{}}
-	for k, v := range env.Headers {
-		out.Headers[k] = v
-	}
-	passed := false
-	next := Dispatch(func(context.Context, *Outgoing) error { passed = true; return nil })
+// through passes out through the middleware to deliver.
+func (a *App) through(ctx context.Context, out *Outgoing, deliver Dispatch) error {
+	passed, result := false, error(nil)
+	next := Dispatch(func(ctx context.Context, out *Outgoing) error {
+		if passed || out == nil {
+			return fmt.Errorf("%w: middleware passed a task on twice, or none", ErrValidation)
+		}
+		for k := range out.Headers {
+			if err := checkHeader(k); err != nil {
+				return err
+			}
+		}
+		passed = true
+		result = deliver(ctx, out)
+		return result
+	})
 	for i := len(a.cfg.Middleware) - 1; i >= 0; i-- {
 		next = a.cfg.Middleware[i](next)
 	}
-	if err := next(ctx, out); err != nil {
-		return nil, err
+	err := next(ctx, out)
+	switch {
+	case !passed && err == nil:
+		return fmt.Errorf("%w: middleware kept task %s", ErrValidation, out.Name)
+	case passed && result == nil && err != nil:
+		return fmt.Errorf("chicory: middleware failed after task %s (%s) was passed on: %w", out.Name, out.ID, err)
+	case err == nil:
+		return result
 	}
-	if !passed {
-		return nil, fmt.Errorf("%w: middleware kept task %s", ErrValidation, out.Name)
-	}
-	for k := range out.Headers {
-		if err := checkHeader(k); err != nil {
-			return nil, err
-		}
-	}
-	return out.Headers, nil
+	return err
 }

@@ -106,10 +106,11 @@ type TaskError struct {
 
 // Error says which task failed, how and why.
 func (e *TaskError) Error() string {
-	what := fmt.Sprintf("chicory: task %s (%s): %s after attempt %d", e.Name, e.ID, e.State, e.Attempt)
+	what := fmt.Sprintf("chicory: task %s (%s): %s", e.Name, e.ID, e.State)
 	if e.Message == "" {
 		return what
 	}
+	what += fmt.Sprintf(" after attempt %d", e.Attempt)
 	return what + ": " + e.Message
 }
 

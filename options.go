@@ -86,7 +86,7 @@ func Queue(name string) Option {
 	})
 }
 
-// MaxRetries allows n attempts beyond the first; the default is 3.
+// MaxRetries allows n attempts beyond the first, none for 0; the default is 3.
 func MaxRetries(n int) Option {
 	return both(func(p *engine.Policy) error {
 		p.Retries, p.Set = n, p.Set|engine.FieldRetries
@@ -107,7 +107,8 @@ func Timeout(d time.Duration) Option {
 }
 
 // ResultTTL keeps the record for d from the end of the task; the default is
-// 24 hours. Forever keeps it until it is deleted.
+// 24 hours. Forever keeps it until it is deleted. That of a task ended by
+// App.Cancel is kept for Config.ResultTTL.
 func ResultTTL(d time.Duration) Option {
 	return both(func(p *engine.Policy) error {
 		p.TTL, p.Set = d, p.Set|engine.FieldTTL
@@ -183,7 +184,9 @@ func RetryIf(f func(error) bool) TaskOption {
 	})
 }
 
-// RetryOn retries only errors that match one of targets, by errors.Is.
+// RetryOn retries only errors that match one of targets, by errors.Is. With
+// several of RetryIf, RetryOn and IgnoreOn an error is retried if all say so:
+// name all targets in one RetryOn.
 func RetryOn(targets ...error) TaskOption {
 	return RetryIf(func(err error) bool { return matches(err, targets) })
 }
@@ -215,8 +218,8 @@ func Alias(names ...string) TaskOption {
 	return taskOnly(func(s *taskSettings) error {
 		s.aliases = append(s.aliases, names...)
 		for _, n := range names {
-			if n == "" {
-				return fmt.Errorf("%w: Alias with an empty name", ErrValidation)
+			if err := checkName(n); err != nil {
+				return fmt.Errorf("Alias: %w", err)
 			}
 		}
 		return nil
@@ -257,8 +260,10 @@ func ExpiresAt(t time.Time) CallOption {
 	})
 }
 
-// ID chooses the task's id, 1 to 128 bytes of [A-Za-z0-9._:-]. While a task of
-// that id is alive, another is refused with ErrDuplicate.
+// ID chooses the task's id, 1 to 128 bytes of [A-Za-z0-9._:-]. Another task of
+// that id is refused with ErrDuplicate while the first is enqueued, running,
+// dead-lettered or on record, and for two hours after its record has expired or
+// was deleted, so that no late message of the first can be taken for the second.
 func ID(id string) CallOption {
 	return callOnly(func(s *callSettings) error { s.id = id; return invalid(driver.CheckID(id)) })
 }

@@ -2,6 +2,7 @@ package chicory
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/chicory-go/chicory/internal/engine"
@@ -46,9 +47,9 @@ func (b Backoff) check() error {
 		return fmt.Errorf("%w: empty Backoff; use Fixed, Linear or Exponential", ErrValidation)
 	case b.b.Base < 0 || b.b.Max < 0:
 		return fmt.Errorf("%w: Backoff with a negative duration", ErrValidation)
-	case b.b.Jitter < 0 || b.b.Jitter > 1:
+	case !(b.b.Jitter >= 0 && b.b.Jitter <= 1): // NaN too
 		return fmt.Errorf("%w: Backoff jitter %v, want 0 to 1", ErrValidation, b.b.Jitter)
-	case b.b.Curve == engine.Exponential && b.b.Factor < 1:
+	case b.b.Curve == engine.Exponential && !(b.b.Factor >= 1 && b.b.Factor <= math.MaxFloat64):
 		return fmt.Errorf("%w: Backoff factor %v, want at least 1", ErrValidation, b.b.Factor)
 	}
 	return nil

@@ -9,9 +9,9 @@ import (
 
 // Limits of names, in bytes.
 const (
-	MaxID        = 128
-	MaxQueue     = 200
-	MaxNamespace = 64
+	MaxID        = 128 // of a task's id
+	MaxQueue     = 200 // of a queue's name
+	MaxNamespace = 64  // of a namespace
 )
 
 // ErrName matches the errors of CheckID, CheckQueue and CheckNamespace.

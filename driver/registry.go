@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -35,8 +36,25 @@ type Config struct {
 	Logger *slog.Logger // never nil
 }
 
-// Redacted returns the URL without its password.
-func (c *Config) Redacted() string { return c.URL.Redacted() }
+// Redacted returns the URL without its password, and without the values of
+// parameters that may hold a secret.
+func (c *Config) Redacted() string {
+	u := *c.URL
+	values := u.Query()
+	hidden := false
+	for key := range values {
+		if secret.MatchString(key) {
+			values.Set(key, "xxxxx")
+			hidden = true
+		}
+	}
+	if hidden {
+		u.RawQuery = values.Encode()
+	}
+	return u.Redacted()
+}
+
+var secret = regexp.MustCompile(`(?i)pass|pwd|secret|token|key|auth|cred`)
 
 // A Registry finds drivers by name or scheme. The zero value is ready; it is
 // safe for concurrent use.

@@ -40,7 +40,9 @@ func (s *session) watchPauses(ctx context.Context, rev uint64, err error) {
 		case ctx.Err() != nil, errors.Is(err, driver.ErrClosed), errors.Is(err, engine.ErrNoControl):
 			return
 		case err != nil:
-			s.log.Warn("chicory: watching for paused queues", "error", err, "wait", wait)
+			if !errors.Is(err, context.Canceled) { // of a worker stopped as it started
+				s.log.Warn("chicory: watching for paused queues", "error", err, "wait", wait)
+			}
 			if !engine.Sleep(ctx, wait) {
 				return
 			}

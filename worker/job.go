@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/chicory-go/chicory/driver"
 	"github.com/chicory-go/chicory/internal/engine"
 )
-
-// hungGrace is how long a handler may take to obey its cancelled context.
-const hungGrace = 5 * time.Second
 
 // A job is one delivery in the hands of the worker, from receipt to settling.
 type job struct {
@@ -37,6 +33,7 @@ type job struct {
 	deadline time.Time
 	alarm    *alarm // time-out, then hung
 	cause    error  // why the context ended before the handler returned
+	exited   error  // the handler ended its goroutine
 	lost     bool   // the delivery is no longer ours
 	decided  bool   // the verdict is under way
 	gone     bool   // forgotten
@@ -46,6 +43,7 @@ type job struct {
 // run lives one job up to its verdict; recording and settling go on behind.
 func (j *job) run() {
 	if v, early := j.admit(); early {
+		j.logUnrun(&v)
 		j.decide(v)
 		return
 	}
@@ -57,7 +55,37 @@ func (j *job) run() {
 		j.decide(v)
 		return
 	}
-	j.judge(j.handle())
+	returned := false
+	defer func() {
+		if !returned { // runtime.Goexit
+			j.judge(j.exited)
+		}
+	}()
+	err := j.handle()
+	returned = true
+	j.judge(err)
+}
+
+// logUnrun tells of a delivery that ends, or is parked, without a run.
+func (j *job) logUnrun(v *engine.Verdict) {
+	if len(v.Then) == 0 && (v.Record == nil || v.Record.Error == nil) {
+		return
+	}
+	what, info := "chicory: task failed for good without a run", (*driver.DeadInfo)(nil)
+	switch {
+	case v.Record != nil:
+		info = v.Record.Error
+	case v.Then[0].Dead != nil:
+		info = v.Then[0].Dead
+	}
+	if len(v.Then) > 0 && v.Then[0].Dead == nil {
+		what = "chicory: task parked until a worker can run it"
+	}
+	attrs := j.logAttrs()
+	if info != nil {
+		attrs = append(attrs, "reason", info.Reason, "error", info.Message)
+	}
+	j.s.log.Warn(what, attrs...)
 }
 
 // admit reads the delivery and refuses what must not start.
@@ -98,8 +126,8 @@ func (j *job) policy() engine.Policy {
 	if j.task != nil {
 		p = p.Over(&j.task.Policy)
 	}
-	if j.s.opts.NoDeadLetters && !p.Has(engine.FieldDead) {
-		p.DeadLetter, p.Set = false, p.Set|engine.FieldDead
+	if keep := j.s.opts.deadLetters; keep != nil && !p.Has(engine.FieldDead) {
+		p.DeadLetter, p.Set = *keep, p.Set|engine.FieldDead
 	}
 	return p.Over(&j.s.core.Defaults)
 }
@@ -180,136 +208,6 @@ func (j *job) expired() bool {
 	return j.d.Deadline > 0 && time.Now().UnixMilli() > j.d.Deadline
 }
 
-// handle runs the handler within its time. What it returns besides the error is
-// in j.contentType and j.body.
-func (j *job) handle() (err error) {
-	j.open()
-	defer j.close()
-	if j.isLost() {
-		return engine.ErrLeaseLost
-	}
-	if len(j.s.opts.Middleware) == 0 {
-		return j.runHandler(&j.ctx)
-	}
-	h := j.runHandler
-	for i := len(j.s.opts.Middleware) - 1; i >= 0; i-- {
-		h = j.s.opts.Middleware[i](h)
-	}
-	defer recovered(&err)
-	return h(&j.ctx)
-}
-
-func (j *job) runHandler(ctx context.Context) (err error) {
-	defer recovered(&err)
-	j.contentType, j.body, err = j.task.Run(ctx, &j.env)
-	return err
-}
-
-// recovered turns a panic into an error.
-func recovered(err *error) {
-	if v := recover(); v != nil {
-		*err = &engine.PanicError{Value: v, Stack: string(debug.Stack())}
-	}
-}
-
-// open begins the time of the handler.
-func (j *job) open() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.running = true
-	j.s.running.Add(1)
-	j.ctx.job = j
-	if timeout := j.attempt.Policy.Timeout; timeout > 0 && !j.lost {
-		j.deadline = time.Now().Add(timeout)
-		j.alarm = j.s.alarms.set(j, j.deadline, timeout)
-	}
-}
-
-// close ends the handler's context.
-func (j *job) close() {
-	j.mu.Lock()
-	j.s.alarms.clear(j.alarm)
-	j.alarm = nil
-	j.running = false
-	j.s.running.Add(-1)
-	j.cause = j.causeLocked()
-	if j.cancel != nil {
-		j.cancel(nil)
-	}
-	j.mu.Unlock()
-	j.s.hung.remove(j)
-}
-
-// causeLocked is why the handler's context has ended, nil if it has not.
-func (j *job) causeLocked() error {
-	if j.cause != nil {
-		return j.cause
-	}
-	return context.Cause(j.s.base)
-}
-
-// interrupt cancels the handler's context with cause, if it runs, and gives it
-// a while to obey.
-func (j *job) interrupt(cause error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if !j.running || j.decided || j.cause != nil {
-		return
-	}
-	j.cause = cause
-	if j.cancel != nil {
-		j.cancel(cause)
-	}
-	j.s.alarms.clear(j.alarm)
-	j.alarm = j.s.alarms.set(j, time.Now().Add(hungGrace), hungGrace)
-}
-
-// ring is called when the job's alarm goes off: its time is up, or it ignores
-// its cancelled context.
-func (j *job) ring() {
-	j.mu.Lock()
-	interrupted := j.cause != nil
-	j.mu.Unlock()
-	if interrupted {
-		j.hang()
-	} else {
-		j.interrupt(engine.ErrTimeout)
-	}
-}
-
-// hang gives up on a handler that ignores its cancelled context: it keeps its
-// slot, and the task goes on elsewhere.
-func (j *job) hang() {
-	if j.isDecided() {
-		return
-	}
-	j.s.hung.add(j)
-	j.s.log.Error("chicory: handler ignores its cancelled context and keeps its slot", j.logAttrs()...)
-	j.abandonHandler()
-}
-
-// abandonHandler decides without the handler.
-func (j *job) abandonHandler() {
-	a, now := &j.attempt, time.Now()
-	j.mu.Lock()
-	running, cause := j.running, j.causeLocked()
-	j.mu.Unlock()
-	switch {
-	case !running:
-		j.decide(a.GiveBack(0))
-	case j.isLost():
-		j.decide(a.Done())
-	case errors.Is(cause, engine.ErrCancelled):
-		j.decide(a.Cancelled())
-	case j.d.Once:
-		j.decide(a.Bury(engine.Lost(), now))
-	case errors.Is(cause, engine.ErrTimeout):
-		j.decide(a.Fail(fmt.Errorf("%w after %v, and the handler does not return", engine.ErrTimeout, a.Policy.Timeout), now))
-	default:
-		j.decide(a.GiveBack(0))
-	}
-}
-
 // judge turns what the handler returned into the verdict.
 func (j *job) judge(err error) {
 	a, cause := &j.attempt, j.cause
@@ -338,11 +236,10 @@ func (j *job) judge(err error) {
 
 func (j *job) fail(err error, now time.Time) {
 	v := j.attempt.Fail(err, now)
-	var snooze *engine.SnoozeError
 	switch {
 	case len(v.Then) == 0 || v.Then[0].Dead != nil:
 		j.s.log.Warn("chicory: task failed for good", j.logAttrs("error", err)...)
-	case errors.As(err, &snooze):
+	case v.Then[0].Attempt == j.d.Attempt:
 		j.s.log.Debug("chicory: task snoozed", j.logAttrs("wait", v.Then[0].Delay)...)
 	default:
 		j.s.log.Info("chicory: task failed, will retry", j.logAttrs("error", err, "wait", v.Then[0].Delay)...)
@@ -368,35 +265,4 @@ func (j *job) lose() {
 	j.lost = true
 	j.mu.Unlock()
 	j.interrupt(engine.ErrLeaseLost)
-}
-
-// hungJobs are the jobs whose handlers do not return.
-type hungJobs struct {
-	mu   sync.Mutex
-	jobs map[*job]struct{}
-}
-
-func (h *hungJobs) add(j *job) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.jobs == nil {
-		h.jobs = map[*job]struct{}{}
-	}
-	h.jobs[j] = struct{}{}
-}
-
-func (h *hungJobs) remove(j *job) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.jobs, j)
-}
-
-func (h *hungJobs) names() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var js []*job
-	for j := range h.jobs {
-		js = append(js, j)
-	}
-	return sortedNames(js)
 }

@@ -27,6 +27,7 @@ const (
 )
 
 // Main runs a worker of app as a program and does not return: it reads flags,
+// logs as text to standard error at the level they say,
 // stops gracefully at SIGINT or SIGTERM and at once at the second signal, and
 // exits with 0 after a stop, 1 if the worker failed, 2 for bad usage. Flags
 // beat CHICORY_* environment variables, which beat the file CHICORY_CONFIG
@@ -59,11 +60,13 @@ func runMain(app *chicory.App, program string, args []string, stderr io.Writer, 
 	ended := make(chan struct{})
 	defer close(ended)
 	go obey(signals, ended, stop, opts.Logger, exit)
-	if err := New(app, opts).Run(ctx); err != nil {
+	w := New(app, opts)
+	if w.err != nil {
+		fmt.Fprintln(stderr, w.err)
+		return exitUsage
+	}
+	if err := w.Run(ctx); err != nil {
 		fmt.Fprintln(stderr, err)
-		if errors.Is(err, chicory.ErrValidation) {
-			return exitUsage
-		}
 		return exitFailure
 	}
 	return exitOK
@@ -120,44 +123,57 @@ func parseFlags(program string, args []string, stderr io.Writer) (*flags, error)
 	if *dlq && *noDLQ {
 		return nil, errors.New("--dlq and --no-dlq exclude each other")
 	}
-	for name, bad := range map[string]bool{
-		"concurrency":      f.opts.Concurrency < 1,
-		"shutdown-timeout": f.opts.ShutdownTimeout < 0,
-	} {
-		if set[name] && bad {
-			return nil, fmt.Errorf("--%s: want more than 0", name)
-		}
-	}
-	if set["shutdown-timeout"] && f.opts.ShutdownTimeout == 0 {
-		f.opts.ShutdownTimeout = NoGrace
-	}
 	f.set = set
-	return f, f.resolve(*queues, *level, *dlq, *noDLQ || set["dlq"] && !*dlq)
+	switch {
+	case set["dlq"]:
+		f.opts.deadLetters = dlq
+	case set["no-dlq"]:
+		*dlq = !*noDLQ
+		f.opts.deadLetters = dlq
+	}
+	return f, f.resolve(*queues, *level)
 }
 
 // resolve takes what no flag says from the environment and the file.
-func (f *flags) resolve(queues, level string, dlq, noDLQ bool) error {
+func (f *flags) resolve(queues, level string) error {
 	env, err := settings.Load()
 	if err != nil {
 		return err
 	}
-	keep := true
 	env.String("queues", &queues)
 	env.String("log_level", &level)
-	errs := []error{
-		env.Int("concurrency", &f.opts.Concurrency),
-		env.Duration("shutdown_timeout", &f.opts.ShutdownTimeout),
-	}
-	if !f.set["strict"] {
-		errs = append(errs, env.Bool("strict", &f.opts.Strict))
-	}
-	if v, ok := env.Lookup("dlq"); ok {
-		keep, err = strconv.ParseBool(v)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("CHICORY_DLQ: %w", err))
+	var errs []error
+	// from takes key from the environment or the file, unless its flag is set,
+	// and returns who says it, if anybody does.
+	from := func(key string, take func(key string) error) string {
+		name := strings.ReplaceAll(key, "_", "-")
+		if f.set[name] {
+			return "--" + name
 		}
+		if _, found := env.Lookup(key); !found {
+			return ""
+		}
+		errs = append(errs, take(key))
+		return settings.Prefix + strings.ToUpper(key)
 	}
-	f.opts.NoDeadLetters = noDLQ || !keep && !dlq
+	if who := from("concurrency", func(k string) error { return env.Int(k, &f.opts.Concurrency) }); who != "" && f.opts.Concurrency < 1 {
+		errs = append(errs, fmt.Errorf("%s: want more than 0", who))
+	}
+	who := from("shutdown_timeout", func(k string) error { return env.Duration(k, &f.opts.ShutdownTimeout) })
+	switch d := &f.opts.ShutdownTimeout; {
+	case who == "":
+	case *d < 0:
+		errs = append(errs, fmt.Errorf("%s: want 0 for no grace, or more", who))
+	case *d == 0:
+		*d = NoGrace
+	}
+	from("strict", func(k string) error { return env.Bool(k, &f.opts.Strict) })
+	if f.opts.deadLetters == nil {
+		from("dlq", func(k string) error {
+			f.opts.deadLetters = new(bool)
+			return env.Bool(k, f.opts.deadLetters)
+		})
+	}
 	f.opts.Queues, err = parseQueues(queues)
 	errs = append(errs, err)
 	if level != "" {
@@ -204,14 +220,14 @@ Flags:
   --strict                serve a queue only while those before it are empty
   --dlq, --no-dlq         keep tasks that failed for good among the dead letters (default: --dlq)
   --shutdown-timeout D    grace for running handlers at a stop (default: %v)
-  --url URL               store to use instead of the program's own
+  --url URL               store to use instead of the program's own, whatever it sets in code
   --log-level LEVEL       debug, info, warn or error (default: info)
   --help                  show this text
 
 A flag beats its environment variable (CHICORY_CONCURRENCY, CHICORY_QUEUES,
-CHICORY_STRICT, CHICORY_DLQ, CHICORY_SHUTDOWN_TIMEOUT, CHICORY_LOG_LEVEL,
-CHICORY_URL), which beats the key of that name (concurrency, queues, ...) in
-the JSON file that CHICORY_CONFIG names.
+CHICORY_STRICT, CHICORY_DLQ, CHICORY_SHUTDOWN_TIMEOUT, CHICORY_LOG_LEVEL),
+which beats the key of that name (concurrency, queues, ...) in the JSON file
+that CHICORY_CONFIG names. CHICORY_URL is for programs that set no URL in code.
 
 Exit codes: 0 stopped, 1 failed, 2 bad usage.
 `, program, runtime.NumCPU(), defaultGrace.Round(time.Second))

@@ -27,6 +27,10 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	list := filepath.Join(t.TempDir(), "list.json")
+	if err := os.WriteFile(list, []byte(`{"concurrency":1000000,"queues":["a=3","b"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	type want struct {
 		concurrency int
 		queues      []Queue
@@ -55,6 +59,9 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 		{"--dlq over a file's false", file, nil, []string{"--dlq"}, want{3, []Queue{{"file", 0}}, 3 * time.Second, false, slog.LevelError, true}},
 		{"--strict=false over a file's true", file, nil, []string{"--strict=false"}, want{3, []Queue{{"file", 0}}, 3 * time.Second, true, slog.LevelError, false}},
 		{"no grace", "", nil, []string{"--shutdown-timeout=0"}, want{grace: NoGrace}},
+		{"no grace in the environment", "", map[string]string{"CHICORY_SHUTDOWN_TIMEOUT": "0s"}, nil, want{grace: NoGrace}},
+		{"--no-dlq=false over a file's false", file, nil, []string{"--no-dlq=false"}, want{3, []Queue{{"file", 0}}, 3 * time.Second, false, slog.LevelError, true}},
+		{"a list of queues", list, nil, nil, want{concurrency: 1000000, queues: []Queue{{"a", 3}, {"b", 0}}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -66,7 +73,7 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := want{f.opts.Concurrency, f.opts.Queues, f.opts.ShutdownTimeout, f.opts.NoDeadLetters, f.level, f.opts.Strict}
+			got := want{f.opts.Concurrency, f.opts.Queues, f.opts.ShutdownTimeout, f.opts.deadLetters != nil && !*f.opts.deadLetters, f.level, f.opts.Strict}
 			if !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got  %+v\nwant %+v", got, tt.want)
 			}
@@ -83,10 +90,12 @@ func TestBadFlags(t *testing.T) {
 			t.Errorf("%s: exit %d, %q; want %d and a hint", args, code, out.String(), exitUsage)
 		}
 	}
-	t.Setenv("CHICORY_CONCURRENCY", "lots")
-	var out strings.Builder
-	if code := runMain(nil, "w", nil, &out, nil, nil); code != exitUsage || !strings.Contains(out.String(), "CHICORY_CONCURRENCY") {
-		t.Errorf("bad environment: exit %d, %q", code, out.String())
+	for name, value := range map[string]string{"CHICORY_CONCURRENCY": "lots", "CHICORY_SHUTDOWN_TIMEOUT": "-1s", "CHICORY_DLQ": "perhaps"} {
+		t.Setenv(name, value)
+		var out strings.Builder
+		if code := runMain(nil, "w", nil, &out, nil, nil); code != exitUsage || !strings.Contains(out.String(), name) {
+			t.Errorf("%s=%s: exit %d, %q", name, value, code, out.String())
+		}
 	}
 }
 
@@ -114,7 +123,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		"concurrency": {Concurrency: -1}, "deliveries": {MaxDeliveries: -1}, "lease short": {Lease: time.Millisecond},
 		"lease long": {Lease: time.Hour}, "lease odd": {Lease: time.Second + time.Microsecond}, "grace": {ShutdownTimeout: -2},
 		"queue": {Queues: []Queue{{Name: ""}}}, "queue twice": {Queues: []Queue{{Name: "a"}, {Name: "a"}}},
-		"weight": {Queues: []Queue{{"a", -1}}},
+		"weight": {Queues: []Queue{{"a", -1}}}, "too many": {Concurrency: 3_000_000_000_000}, "prefetch": {Prefetch: -1},
+		"age": {DeadLetterAge: -time.Hour}, "nil middleware": {Middleware: []Middleware{nil}},
 	} {
 		if _, err := o.filled(); err == nil {
 			t.Errorf("%s: accepted %+v", name, o)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/chicory-go/chicory"
@@ -35,8 +36,11 @@ type Options struct {
 	// ShutdownTimeout is the grace that running handlers get when the worker
 	// stops: 0 is 25 s, NoGrace is none.
 	ShutdownTimeout time.Duration
-	// NoDeadLetters ends tasks that failed for good as FAILURE.
+	// NoDeadLetters ends tasks that failed for good as FAILURE, unless a task
+	// or a call says otherwise.
 	NoDeadLetters bool
+	// deadLetters beats NoDeadLetters and the app's default: a flag of Main.
+	deadLetters *bool
 	// DeadLetterAge is how long dead letters are kept: 0 is 30 days,
 	// chicory.Forever is for ever.
 	DeadLetterAge time.Duration
@@ -69,12 +73,15 @@ const (
 	defaultMaxDeliveries = 5
 	defaultGrace         = 25 * time.Second
 	defaultDeadAge       = 30 * 24 * time.Hour
+	maxConcurrency       = 1_000_000
 )
 
 func (o Options) filled() (Options, error) {
 	def(&o.Concurrency, runtime.NumCPU())
 	def(&o.Prefetch, 2*o.Concurrency)
-	o.Prefetch = max(o.Prefetch, o.Concurrency)
+	if o.Prefetch > 0 {
+		o.Prefetch = max(o.Prefetch, o.Concurrency)
+	}
 	def(&o.Lease, defaultLease)
 	def(&o.MaxDeliveries, defaultMaxDeliveries)
 	def(&o.ShutdownTimeout, defaultGrace)
@@ -82,12 +89,25 @@ func (o Options) filled() (Options, error) {
 	if o.Name == "" {
 		o.Name = defaultName()
 	}
+	if o.NoDeadLetters && o.deadLetters == nil {
+		o.deadLetters = new(bool)
+	}
 	var errs []error
 	bad := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%w: worker: "+format, append([]any{chicory.ErrValidation}, args...)...))
 	}
-	if o.Concurrency < 0 || o.MaxDeliveries < 0 {
-		bad("Concurrency %d, MaxDeliveries %d: want more than 0", o.Concurrency, o.MaxDeliveries)
+	if o.Concurrency < 0 || o.Concurrency > maxConcurrency {
+		bad("Concurrency %d: want 1 to %d, or 0 for the number of cores", o.Concurrency, maxConcurrency)
+		o.Concurrency = 0
+	}
+	if o.MaxDeliveries < 0 || o.Prefetch < 0 {
+		bad("MaxDeliveries %d, Prefetch %d: want more than 0, or 0 for the default", o.MaxDeliveries, o.Prefetch)
+	}
+	if o.DeadLetterAge < chicory.Forever {
+		bad("DeadLetterAge %v: want more than 0, 0 for the default or chicory.Forever", o.DeadLetterAge)
+	}
+	if slices.ContainsFunc(o.Middleware, func(m Middleware) bool { return m == nil }) {
+		bad("nil Middleware")
 	}
 	if o.Lease < time.Second || o.Lease > driver.MaxLease || o.Lease%time.Millisecond != 0 {
 		bad("Lease %v: want whole milliseconds, 1s to %v", o.Lease, driver.MaxLease)
@@ -97,8 +117,13 @@ func (o Options) filled() (Options, error) {
 	}
 	seen := map[string]bool{}
 	for _, q := range o.Queues {
-		if err := driver.CheckQueue(q.Name); err != nil || q.Weight < 0 || seen[q.Name] {
-			bad("queue %q, weight %d: bad, negative or twice", q.Name, q.Weight)
+		switch err := driver.CheckQueue(q.Name); {
+		case err != nil:
+			bad("%w", err)
+		case q.Weight < 0:
+			bad("queue %q: weight %d, want more than 0", q.Name, q.Weight)
+		case seen[q.Name]:
+			bad("queue %q is named twice", q.Name)
 		}
 		seen[q.Name] = true
 	}

@@ -216,8 +216,16 @@ func (s *session) dispatch(j *job) {
 	}
 	s.idle.Add(1)
 	s.handlers.Go(func() {
+		running := true
+		defer func() {
+			if running { // the handler ended its goroutine: only its slot is left
+				s.slots.give(1)
+			}
+		}()
 		for ok := true; ok; j, ok = <-s.queue {
+			running = true
 			j.run()
+			running = false
 			s.idle.Add(1)
 			s.slots.give(1) // last: there are no more goroutines than slots
 		}

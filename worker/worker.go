@@ -42,10 +42,13 @@ var ErrRunning = errors.New("chicory: worker is running already")
 
 // Run runs tasks until ctx ends, then stops receiving, gives back what has not
 // started, lets handlers run on for Options.ShutdownTimeout, cancels those that
-// are left, and returns nil. It connects the app if it is not connected, and
-// then disconnects it too. Mistakes in options or registrations, and a broker
+// are left, and returns nil. It connects the app if it is not connected; the last
+// worker that does so disconnects it, unless Connect was called. Mistakes in options or registrations, and a broker
 // that was closed underneath, are returned as errors.
 func (w *Worker) Run(ctx context.Context) error {
+	if err := w.mistakes(); err != nil {
+		return err
+	}
 	s, disconnect, err := w.begin(ctx)
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -78,9 +81,12 @@ func (w *Worker) Start(ctx context.Context) (stop func() error, err error) {
 	}, nil
 }
 
+// mistakes returns those in the options and in the registered tasks.
+func (w *Worker) mistakes() error { return errors.Join(w.err, w.core.Tasks.Err()) }
+
 // begin connects and subscribes.
 func (w *Worker) begin(ctx context.Context) (s *session, disconnect func(), err error) {
-	if err := errors.Join(w.err, w.core.Tasks.Err()); err != nil {
+	if err := w.mistakes(); err != nil {
 		return nil, nil, err
 	}
 	eng, disconnect, err := w.connect(ctx)
@@ -123,20 +129,23 @@ func (w *Worker) enter(s *session) bool {
 	return true
 }
 
+// connect holds the app connected until disconnect is called.
 func (w *Worker) connect(ctx context.Context) (eng *engine.Engine, disconnect func(), err error) {
-	eng, err = w.core.Engine()
-	if !errors.Is(err, engine.ErrNotConnected) {
-		return eng, func() {}, err
-	}
-	if err := w.core.Connect(ctx); err != nil {
+	release, err := w.core.Hold(ctx)
+	if err != nil {
 		return nil, nil, err
 	}
-	eng, err = w.core.Engine()
-	return eng, func() {
-		if err := w.core.Disconnect(context.WithoutCancel(ctx)); err != nil {
+	disconnect = func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		if err := release(ctx); err != nil {
 			w.opts.Logger.Warn("chicory: disconnect", "error", err)
 		}
-	}, err
+	}
+	if eng, err = w.core.Engine(); err != nil {
+		disconnect()
+	}
+	return eng, disconnect, err
 }
 
 func (w *Worker) queues() ([]driver.QueueSpec, error) {
@@ -227,8 +236,6 @@ func (s *slots) give(n int) {
 	}
 }
 
-// used returns the slots that are not free: running handlers, and those taken
-// for a receive in progress.
 // inflight holds the jobs whose deliveries are not settled.
 type inflight struct {
 	mu   sync.Mutex

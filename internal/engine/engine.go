@@ -158,6 +158,9 @@ func (e *Engine) retry(ctx context.Context, p *Publication, err error) error {
 		transient := errors.Is(err, driver.ErrTransient)
 		unknown = unknown || !transient && !final
 		again := transient || !final && e.Deduped(m)
+		if e.ctx.Err() != nil && errors.Is(err, context.Canceled) { // stopped meanwhile
+			return &PublishError{ID: m.ID, Unknown: unknown, Err: fmt.Errorf("%w: %w", ErrClosed, err)}
+		}
 		if final || !again || n == publishTries || !Sleep(ctx, wait) {
 			return &PublishError{ID: m.ID, Unknown: unknown, Err: explain(err)}
 		}

@@ -30,8 +30,8 @@ type Core struct {
 	Log        *slog.Logger
 	MaxPayload int
 	MaxResult  int
-	Connect    func(ctx context.Context) error
-	Disconnect func(ctx context.Context) error
+	// Hold connects the app for a worker, until it is released.
+	Hold func(ctx context.Context) (release func(context.Context) error, err error)
 	// Override replaces the URL of an app that is not connected.
 	Override func(url string) error
 	engine   atomic.Pointer[Engine]
@@ -52,8 +52,12 @@ func (c *Core) Engine() (*Engine, error) {
 // SetEngine installs e; nil disconnects. It returns the one before.
 func (c *Core) SetEngine(e *Engine) *Engine { return c.engine.Swap(e) }
 
-// SetClosed makes every later call fail with ErrClosed.
-func (c *Core) SetClosed() { c.closed.Store(true) }
+// SetClosed makes every later call fail with ErrClosed. It reports whether that
+// was so already.
+func (c *Core) SetClosed() (before bool) { return c.closed.Swap(true) }
+
+// Closed reports whether the app was closed.
+func (c *Core) Closed() bool { return c.closed.Load() }
 
 // A Registry holds the tasks of an app, and the mistakes made on the way. It
 // is safe for concurrent use.
@@ -94,6 +98,11 @@ func (r *Registry) AddSend(name string, results bool) {
 func (r *Registry) AddErr(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, known := range r.errs {
+		if known.Error() == err.Error() {
+			return
+		}
+	}
 	r.errs = append(r.errs, err)
 }
 

@@ -3,6 +3,8 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/chicory-go/chicory/driver"
@@ -48,7 +50,16 @@ func (a *Attempt) Succeed(contentType string, body []byte) Verdict {
 
 // Fail is the verdict of a handler that returned err at now: another attempt,
 // the dead letters or the end.
-func (a *Attempt) Fail(err error, now time.Time) Verdict {
+func (a *Attempt) Fail(err error, now time.Time) (v Verdict) {
+	defer func() {
+		if p := recover(); p != nil { // a method of the handler's error
+			v = a.failed(&PanicError{Value: fmt.Sprintf("a method of the handler's error, a %T: %v", err, p), Stack: string(debug.Stack())}, now)
+		}
+	}()
+	return a.failed(err, now)
+}
+
+func (a *Attempt) failed(err error, now time.Time) Verdict {
 	var snooze *SnoozeError
 	if errors.As(err, &snooze) {
 		return a.Snooze(snooze.Wait, now)
@@ -74,7 +85,7 @@ func (a *Attempt) retry(err error) (time.Duration, bool) {
 	if errors.As(err, &permanent) || errors.As(err, &reason) && reason.Reason != driver.ReasonFailed {
 		return 0, false
 	}
-	if int64(a.D.Attempt) > int64(a.Policy.Retries) || a.RetryIf != nil && !a.RetryIf(err) {
+	if int64(a.D.Attempt) > int64(a.Policy.Retries) || !a.retriable(err) {
 		return 0, false
 	}
 	var after *RetryAfterError
@@ -82,6 +93,20 @@ func (a *Attempt) retry(err error) (time.Duration, bool) {
 		return max(0, after.Wait), true
 	}
 	return a.Policy.Backoff.Wait(a.D.Attempt), true
+}
+
+// retriable asks the handler's predicate, if there is one. One that panics says
+// nothing: the numbers decide.
+func (a *Attempt) retriable(err error) (ok bool) {
+	if a.RetryIf == nil {
+		return true
+	}
+	defer func() {
+		if recover() != nil {
+			ok = true
+		}
+	}()
+	return a.RetryIf(err)
 }
 
 // Snooze runs the task again after wait; the attempt is not spent.
@@ -248,13 +273,28 @@ func (a *Attempt) envelope(history []driver.FailedAttempt) []byte {
 	return env.Encode()
 }
 
+// Limits of what an error may say, in bytes: it travels with every retry.
+const (
+	maxKind = 200
+	maxLine = 1 << 10 // in the history
+	maxText = 16 << 10
+)
+
+// clip shortens s to about n bytes, of whole characters, and says so.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return fmt.Sprintf("%s… (%d bytes in all)", strings.ToValidUTF8(s[:n], ""), len(s))
+}
+
 func (a *Attempt) deadInfo(reason string, err error, now time.Time) *driver.DeadInfo {
 	at := now.UnixMilli()
-	info := &driver.DeadInfo{Reason: reason, Kind: Kind(err), Message: err.Error(), Worker: a.Worker,
+	info := &driver.DeadInfo{Reason: reason, Kind: clip(Kind(err), maxKind), Message: clip(err.Error(), maxText), Worker: a.Worker,
 		Attempts: a.D.Attempt, Deliveries: uint32(a.D.Count), FirstAt: at, LastAt: at}
 	var p *PanicError
 	if errors.As(err, &p) {
-		info.Stack = p.Stack
+		info.Stack = clip(p.Stack, maxText)
 	}
 	if a.Env == nil {
 		return info
@@ -263,7 +303,7 @@ func (a *Attempt) deadInfo(reason string, err error, now time.Time) *driver.Dead
 	info.History = a.Env.History
 	if reason == driver.ReasonFailed {
 		info.History = AddHistory(info.History, driver.FailedAttempt{
-			Attempt: a.D.Attempt, At: at, Kind: info.Kind, Message: info.Message, Worker: a.Worker})
+			Attempt: a.D.Attempt, At: at, Kind: info.Kind, Message: clip(info.Message, maxLine), Worker: a.Worker})
 	}
 	if len(info.History) > 0 {
 		info.FirstAt = info.History[0].At

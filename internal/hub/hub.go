@@ -106,10 +106,18 @@ func (h *Hub) Close() error {
 // Get returns the records of ids; concurrent calls share their reads.
 func (h *Hub) Get(ctx context.Context, id string) (*driver.Record, error) {
 	l := &lookup{id: id}
-	if err := h.read.Do(ctx, l); err != nil {
+	if err := h.ended(ctx, h.read.Do(ctx, l)); err != nil {
 		return nil, err // l may still be written to: ctx ended first
 	}
 	return l.record, nil
+}
+
+// ended says closed where the hub's end is behind err, rather than ctx's.
+func (h *Hub) ended(ctx context.Context, err error) error {
+	if err != nil && h.ctx.Err() != nil && ctx.Err() == nil {
+		return driver.ErrClosed
+	}
+	return err
 }
 
 func (h *Hub) lookup(ctx context.Context, ls []*lookup) error {
@@ -134,7 +142,7 @@ func (h *Hub) Wait(ctx context.Context, id string) (*driver.Record, error) {
 	h.add(id, w)
 	defer h.remove(id, w)
 	if h.watch != nil {
-		if err := h.watch.Do(ctx, id); err != nil && !transient(err) {
+		if err := h.ended(ctx, h.watch.Do(ctx, id)); err != nil && !transient(err) {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -29,7 +30,9 @@ func Load() (Settings, error) {
 		return Settings{}, fmt.Errorf("%s: %w", FileVariable, err)
 	}
 	var s Settings
-	if err := json.Unmarshal(b, &s.file); err != nil {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	if err := d.Decode(&s.file); err != nil {
 		return Settings{}, fmt.Errorf("%s: %s: %w", FileVariable, path, err)
 	}
 	return s, nil
@@ -46,8 +49,14 @@ func (s Settings) Lookup(key string) (string, bool) {
 		return "", false
 	case string:
 		return v, true
+	case []any: // as in "queues": ["images=3", "mail"]
+		var parts []string
+		for _, part := range v {
+			parts = append(parts, fmt.Sprint(part))
+		}
+		return strings.Join(parts, ","), true
 	default:
-		return strings.TrimSpace(fmt.Sprint(v)), true
+		return fmt.Sprint(v), true
 	}
 }
 
