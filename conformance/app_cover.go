@@ -16,6 +16,8 @@ var coverCases = []Case{
 	{Name: "Cover/Claim", Contract: "an at-least-once message that was handed out reads STARTED", Denied: notCovered, run: covered(coverClaim)},
 	{Name: "Cover/ClaimObeys", Contract: "no message is handed out against its record; one that is met ends a cancellation's hold", Denied: notCovered, run: covered(coverClaimObeys)},
 	{Name: "Cover/Settle", Contract: "a settlement's record is written in the same step, with its Then", Denied: notCovered, run: covered(coverSettle)},
+	{Name: "Cover/ClaimFrees", Contract: "a message that its record refused at the claim is gone: its id is not alive as a message", Denied: notCovered, run: covered(coverClaimFrees)},
+	{Name: "Cover/SettleCancelled", Contract: "the TTL of a CANCELLED written by a settlement runs at once: its message was met", Denied: notCovered, run: covered(coverSettleCancelled)},
 	{Name: "Cover/SettleStale", Contract: "a settlement whose record is stale acknowledges without its Then, and says ErrStale", Denied: notCovered, run: covered(coverSettleStale)},
 	{Name: "Cover/StaleToken", Contract: "a stale delivery writes no record", Denied: notCovered, run: covered(coverStaleToken)},
 	{Name: "Cover/StartDelivery", Contract: "a start that names its delivery is refused with ErrLeaseLost unless it is current", Denied: notCovered, run: covered(coverStartDelivery)},
@@ -155,6 +157,30 @@ func coverClaimObeys(k *covering) {
 	k.state(k.be, cancelled.ID, "") // its TTL began when its message was met
 	u := update(cancelled.ID, driver.Cancelled)
 	k.stales(k.be, u, "a skeleton is left")
+}
+
+func coverClaimFrees(k *covering) {
+	m := k.tracked()
+	k.publish(k.b, m)
+	k.apply(k.be, update(m.ID, driver.Cancelled))
+	k.none(k.s, k.lease/8, "a message is handed out against its record")
+	again := m.Clone() // without a record, which would refuse it
+	again.NoRecord, again.Once = true, true
+	k.publish(k.b, again)
+	d := k.one(k.s)
+	k.expect(d.ID == m.ID && d.NoRecord, "got %+v", d.Message)
+	k.ack(k.s, d)
+}
+
+func coverSettleCancelled(k *covering) {
+	d := k.sent()
+	cancelled := update(d.ID, driver.Cancelled)
+	cancelled.TTL = k.lease / 4
+	k.must(k.settleOne(k.s, driver.Settlement{Delivery: d, Record: &cancelled}), "settle")
+	r := k.state(k.be, d.ID, driver.Cancelled)
+	k.expect(!r.Held, "it is held though its message was met: %+v", r)
+	k.sleep(k.lease/4 + k.slack)
+	k.state(k.be, d.ID, "")
 }
 
 func coverSettle(k *covering) {

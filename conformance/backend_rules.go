@@ -346,7 +346,7 @@ func rulesModel(c *C) {
 			} else {
 				u := version(update(id, states[r.IntN(len(states))]), uint32(r.IntN(2)), uint32(r.IntN(3)))
 				u.Once, u.TTL = task%2 == 0, time.Hour
-				if model != nil && u.State != driver.Pending && r.IntN(2) == 0 {
+				if model != nil && model.Run > 0 && u.State != driver.Pending && r.IntN(2) == 0 {
 					u.Run = model.Run - uint64(r.IntN(2))
 				}
 				want, got = driver.CheckUpdate(model, &u, false), c.applyOne(be, u)

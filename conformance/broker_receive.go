@@ -31,7 +31,7 @@ var receiveCases = []Case{
 func receiveNotified(c *C) {
 	b := c.broker()
 	s := c.worker()
-	var late time.Duration
+	var waits []time.Duration
 	for range 10 {
 		m := c.message()
 		var published time.Time
@@ -43,11 +43,14 @@ func receiveNotified(c *C) {
 			}
 		}()
 		d := c.one(s)
-		late = max(late, time.Since(published))
+		waits = append(waits, time.Since(published))
 		c.expect(d.ID == m.ID, "got %s, want %s", d.ID, m.ID)
 		c.ack(s, d)
 	}
-	c.expect(late <= c.slack, "a waiting Receive took %v to notice a message", late)
+	slices.Sort(waits)
+	c.expect(waits[9] <= c.slack, "a waiting Receive took %v to notice a message", waits[9])
+	// A poll may be faster than the slack of a slow machine; it is not always.
+	c.expect(waits[4] <= c.lease/20, "half of the time a waiting Receive took %v or more to notice a message: it polls", waits[4])
 }
 
 func receiveWakeRace(c *C) {

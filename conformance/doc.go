@@ -43,9 +43,15 @@
 // provide more: Restart where Info says durable, Cut where the lease is a
 // session.
 //
+// The function is called once more than there are cases, to read its settings:
+// open what is dear only when a client is opened. Where Info claims a
+// MaxMessage, a message of that size is published, many cases beside each other:
+// claim what the store takes in its stride.
+//
 // A store that lives in the test's process should set Harness.Bubble: each case
 // then runs in a bubble of testing/synctest, where time is virtual and waiting
-// is free, and goroutines that never end are found. Other stores run in real
+// is free, and goroutines that never end are found. What harnesses share must
+// then hold no channel, timer or condition variable of a case. Other stores run in real
 // time; cases wait in units of Harness.Lease, many at once. A case that fails there
 // while the whole process stood still, as on a busy machine, has proved nothing: it
 // runs again, up to five times, and says so.

@@ -261,6 +261,27 @@ var optionalMutants = []mutant{
 			}
 		}).get}},
 	{"hands out against the record", "App/Cover/ClaimObeys", tracking()},
+	{"a message dropped at the claim stays alive", "App/Cover/ClaimFrees", mutation{publish: func(b *broken, ctx context.Context, ms []*driver.Message) error {
+		m := ms[0]
+		b.shared.mu.Lock()
+		again := m.NoRecord && m.Once && b.shared.kept["tracked "+m.ID] != nil
+		b.shared.mu.Unlock()
+		if again {
+			return driver.Batch([]error{driver.ErrDuplicate})
+		}
+		return tracking().publish(b, ctx, ms)
+	}}},
+	{"a cancellation by settlement is held", "App/Cover/SettleCancelled", mutation{
+		settle: func(s *brokenSub, ctx context.Context, ss []driver.Settlement) error {
+			for i := range ss {
+				if u := ss[i].Record; u != nil && u.State == driver.Cancelled {
+					c := *u
+					c.TTL = driver.SafetyAge
+					ss[i].Record = &c
+				}
+			}
+			return s.Subscription.Settle(ctx, ss)
+		}}},
 	{"a settlement forgets the result", "App/Cover/Settle", recorded(func(u *driver.Update) { u.Body = nil })},
 	{"a stale record is no error", "App/Cover/SettleStale", mutation{settle: func(s *brokenSub, ctx context.Context, ss []driver.Settlement) error {
 		return swallow(s.Subscription.Settle(ctx, ss), len(ss), driver.ErrStale)
@@ -359,30 +380,4 @@ var optionalMutants = []mutant{
 			d.Count--
 		}
 	})},
-}
-
-const (
-	everywhere = "what it proves is also needed by other cases: none of them can do without"
-	byModel    = "Rules/Model meets this rule as well"
-	durable    = "its mutants are durable stores; here it proves the denial"
-)
-
-// notAlone says of cases that kill no mutant alone why they do not.
-var notAlone = map[string]string{
-	"Backend/Life/Everything":      "what fails under load fails in other concurrent cases as well",
-	"Backend/Rules/ParkOnce":       byModel,
-	"Backend/Rules/Retry":          byModel,
-	"Broker/Lease/Extend":          everywhere,
-	"Broker/Lease/ExtendFull":      everywhere,
-	"Broker/Lease/StaleAck":        everywhere,
-	"Broker/Lease/StaleExtend":     everywhere,
-	"Broker/Life/Others":           everywhere,
-	"Broker/Life/Reconnect":        durable,
-	"Broker/Life/Restart":          durable,
-	"Broker/Life/Stop":             "what Stop keeps, a pause keeps as well",
-	"Broker/Names/Namespaces":      "Control/Namespaces meets shared namespaces as well",
-	"Broker/Once/Restart":          durable,
-	"Broker/Publish/RoundTrip":     "what a publish loses is lost by Then as well",
-	"Broker/Queues/PauseGivesBack": "what a pause keeps, Stop keeps as well",
-	"Broker/Receive/Notified":      "what is late for a waiting Receive is late for delays as well",
 }

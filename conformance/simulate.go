@@ -129,7 +129,9 @@ func (e *exploration) sample(sc scenario, steps int) {
 			e.life(sc, s)
 		})
 	}
+	<-e.slots // the schedules need it: explorations that all hold one would wait for ever
 	wg.Wait()
+	e.slots <- struct{}{}
 }
 
 // An exploration runs schedules, each in a world of its own.

@@ -56,7 +56,7 @@ func (s *Start) Version() Version { return Version{s.Epoch, s.Seq} }
 
 // A Grant answers a Start.
 type Grant struct {
-	Run    uint64  // fencing number of the granted run, rising per record
+	Run    uint64  // fencing number of the granted run, rising per record, below 1<<53
 	Record *Record // the record that refused, if it was one
 	Err    error
 }
@@ -84,7 +84,8 @@ type Update struct {
 	// ContentType and Body are the result.
 	ContentType string
 	Body        []byte
-	// TTL is how long a terminal record is kept; zero is for ever.
+	// TTL is how long a terminal record is kept; zero is for ever. Stores that
+	// count milliseconds round up.
 	TTL time.Duration
 	// ReplyTo is the address to push a terminal record to.
 	ReplyTo string

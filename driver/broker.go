@@ -15,11 +15,13 @@ type Broker interface {
 	// as durably as the driver promises; otherwise a *BatchError with one
 	// error per message, or a single error for all.
 	//
-	// With Info().Dedup, a message whose ID is alive with an equal or newer
-	// version (as a message, a dead letter or, with Record set on a covering
-	// broker, a record or skeleton) is refused with ErrDuplicate; if Repeat
-	// is set that is success instead. A dead letter is unique by ID and Epoch
-	// on every broker that deduplicates; storing it again is success.
+	// With Info().Dedup, a message that has a record (not NoRecord) or is Once,
+	// and whose ID is alive with an equal or newer version (as such a message,
+	// a dead letter or, with Record set on a covering broker, a record or
+	// skeleton) is refused with ErrDuplicate; if Repeat is set that is success
+	// instead. Other messages need not be remembered. A dead letter is unique
+	// by ID and Epoch on every broker that deduplicates; storing it again is
+	// success.
 	//
 	// A message larger than Info().MaxMessage is refused with ErrTooLarge; the
 	// others of the batch are stored.
@@ -45,12 +47,12 @@ type BrokerInfo struct {
 	Contract   int           // the Contract it was written for
 	Settle     SettleMode    // how Then and the ack of a settlement belong together
 	Lease      LeaseMode     // what ends the lease of a dead worker
-	Dedup      bool          // refuses an ID that is alive
+	Dedup      bool          // refuses an ID that is alive, see Publish
 	FIFO       bool          // keeps order within a queue and priority
-	Durable    bool          // what is published survives the process
+	Durable    bool          // survives the store's crash, as the store is configured
 	Priorities int           // distinct levels, at least 3
 	MaxLease   time.Duration // longest time a delivery can be held; 0 is no limit
-	MaxMessage int           // bytes of the largest Envelope; 0 is no limit
+	MaxMessage int           // bytes of the largest Envelope; 0 is no limit, 4 MiB at least
 }
 
 // SettleMode says how the parts of a settlement belong together.
@@ -111,7 +113,7 @@ type Subscription interface {
 	Settle(ctx context.Context, ss []Settlement) error
 
 	// Extend renews the leases of ds to a full lease from now. ErrLeaseLost is
-	// per item.
+	// per item. A delivery whose settlement is under way is not lost yet: nil.
 	Extend(ctx context.Context, ds []*Delivery) error
 
 	// SetQueues replaces the queues. What was prefetched from a queue that is
@@ -152,7 +154,8 @@ type Settlement struct {
 	Delay time.Duration
 	// Then is published in the same step (SettleAtomic) or before
 	// (SettlePublishFirst). A message of Then is never a duplicate of the
-	// message settled.
+	// message settled; one that is alive already is dropped silently, for
+	// somebody else has finished the verdict. Their Records are not set.
 	Then []*Message
 	// Record is applied in the same step on a broker that covers the backend.
 	// The delivery's token stands in for its Run.
@@ -168,7 +171,8 @@ const (
 	Release               // give it back, uncounted
 )
 
-// DeadLetters are the dead letters of one queue, oldest first.
+// DeadLetters are the dead letters of one queue, oldest first. Replay, Delete
+// and Purge that fail in the middle return what was done, and the error.
 type DeadLetters interface {
 	// List returns up to limit dead letters after cursor (empty: from the
 	// start) and the cursor of the next page, empty at the end. It changes

@@ -34,7 +34,8 @@ type Message struct {
 	// monotonically.
 	Priority uint8
 	// Delay is how long the store holds the message back, on the store's
-	// clock, in milliseconds resolution: never early.
+	// clock: never early. Stores that count milliseconds round up. Its value in
+	// a delivery means nothing.
 	Delay time.Duration
 	// Once marks an at-most-once task.
 	Once bool

@@ -24,7 +24,9 @@ func As[T any](v any) (T, bool) {
 
 // A Coverer is a broker that can share a backend's store. Where Covers reports
 // true, Message.Record and Settlement.Record are applied in the step that
-// stores or settles, and claims obey records.
+// stores or settles, and claims obey the records of messages without NoRecord.
+// Core asks before its first other call, and always with the same backend: a
+// client that has not answered true need not look at records.
 type Coverer interface {
 	Covers(Backend) bool
 }

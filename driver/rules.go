@@ -2,6 +2,10 @@ package driver
 
 // The rules by which records move. They are pure, so that every store that
 // can run Go decides alike, and a store that cannot has one text to translate.
+//
+// They read Epoch, Seq, State, Run, Once and Provisional of updates, and of
+// records Copy, Count and Skeleton besides; they carry Attempt, ReplyTo, Held
+// and the times along. All else is opaque to them.
 
 // CheckStart decides whether s may start, given the record r of its task (nil
 // if there is none). Nil grants it; then NextStarted is the new record.

@@ -44,6 +44,9 @@ func (q *queue) claim(s *subscription, n int, cs []claim) []claim {
 // backend, and marks the record of an at-least-once task STARTED. A task that
 // its record refuses is dropped.
 func (sp *space) begin(t *task, now instant) bool {
+	if t.msg.NoRecord {
+		return true // whatever a record of an earlier task of that id says
+	}
 	sh := t.shard
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -54,8 +57,8 @@ func (sp *space) begin(t *task, now instant) bool {
 		sh.unlink(t)
 		return false
 	}
-	if t.msg.Once || t.msg.NoRecord {
-		return true // core asks to start the one; the other has no record
+	if t.msg.Once {
+		return true // core asks to start it
 	}
 	s := driver.Start{ID: t.msg.ID, Epoch: t.msg.Epoch, Seq: t.msg.Seq,
 		Attempt: t.msg.Attempt, Copy: t.copy, Count: t.count()}

@@ -67,11 +67,9 @@ func (e *Engine) Stop() {
 	e.done.Wait()
 }
 
-// Deduped reports whether a publish of m may be repeated without making a
+// deduped reports whether a publish of m may be repeated without making a
 // second task: the store can tell, or a record refuses the second start.
-func (e *Engine) Deduped(m *driver.Message) bool {
-	return !m.NoRecord || !m.Once && e.Broker.Info().Dedup
-}
+func deduped(m *driver.Message) bool { return !m.NoRecord }
 
 // A Publication is a message on its way, with its PENDING record.
 type Publication struct {
@@ -157,7 +155,7 @@ func (e *Engine) retry(ctx context.Context, p *Publication, err error) error {
 		final := finalPublish(err)
 		transient := errors.Is(err, driver.ErrTransient)
 		unknown = unknown || !transient && !final
-		again := transient || !final && e.Deduped(m)
+		again := transient || !final && deduped(m)
 		if e.ctx.Err() != nil && errors.Is(err, context.Canceled) { // stopped meanwhile
 			return &PublishError{ID: m.ID, Unknown: unknown, Err: fmt.Errorf("%w: %w", ErrClosed, err)}
 		}
