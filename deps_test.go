@@ -23,7 +23,7 @@ func TestDependencies(t *testing.T) {
 	}{
 		{[]string{"./driver"}, []string{module + "/driver"}},
 		{[]string{"./codec"}, []string{module + "/codec"}},
-		{[]string{"./drivers/memory"}, []string{module + "/driver", module + "/drivers/memory"}},
+		{[]string{"./drivers/memory"}, []string{module + "/driver", module + "/drivers/memory", module + "/internal/store"}},
 		{[]string{".", "./worker", "./drivers/memory"}, append(light, module)},
 	}
 	for _, tt := range tests {

@@ -9,3 +9,8 @@ require (
 )
 
 require golang.org/x/image v0.47.0
+
+require (
+	go.etcd.io/bbolt v1.5.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)

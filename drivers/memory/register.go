@@ -10,6 +10,8 @@ import (
 	"github.com/chicory-go/chicory/driver"
 )
 
+const driverName = "memory"
+
 func init() {
 	driver.Register(driverName, driver.Driver{
 		Schemes:     []string{driverName},
@@ -74,8 +76,8 @@ func parseURL(u *url.URL) (a address, err error) {
 func (a address) store() *Store {
 	s := named.stores[a.name]
 	if s == nil {
-		s = New()
-		if s.name = a.name; s.name != "" {
+		s = newStore(a.name)
+		if a.name != "" {
 			named.stores[a.name] = s
 		}
 	}
@@ -88,14 +90,14 @@ func (a address) store() *Store {
 func openBroker(ctx context.Context, cfg *driver.Config) (driver.Broker, error) {
 	a, err := parse(cfg)
 	if err == nil {
-		err = live(ctx)
+		err = driver.Transient(ctx.Err())
 	}
 	if err != nil {
 		return nil, err
 	}
 	named.mu.Lock()
 	defer named.mu.Unlock()
-	return a.store().newBroker(cfg.Namespace), nil
+	return a.store().Broker(cfg.Namespace), nil
 }
 
 // openBackend opens a backend on the store of cfg.Broker if it was opened with
@@ -103,15 +105,15 @@ func openBroker(ctx context.Context, cfg *driver.Config) (driver.Broker, error) 
 func openBackend(ctx context.Context, cfg *driver.Config) (driver.Backend, error) {
 	a, err := parse(cfg)
 	if err == nil {
-		err = live(ctx)
+		err = driver.Transient(ctx.Err())
 	}
 	if err != nil {
 		return nil, err
 	}
 	named.mu.Lock()
 	defer named.mu.Unlock()
-	if b, ok := driver.As[*Broker](cfg.Broker); ok && b.name == a.name && b.Namespace() == cfg.Namespace {
-		return b.Store().newBackend(cfg.Namespace), nil
+	if b, ok := driver.As[*Broker](cfg.Broker); ok && b.store.name == a.name && b.Namespace() == cfg.Namespace {
+		return b.store.Backend(cfg.Namespace), nil
 	}
-	return a.store().newBackend(cfg.Namespace), nil
+	return a.store().Backend(cfg.Namespace), nil
 }

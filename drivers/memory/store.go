@@ -1,15 +1,10 @@
 package memory
 
 import (
-	"hash/maphash"
-	"math/rand/v2"
-	"slices"
-	"strconv"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/internal/store"
 )
 
 // A Store holds the tasks and records of any number of namespaces. Its brokers
@@ -17,223 +12,77 @@ import (
 // processes on one server. What it holds outlives its clients, but no timer
 // runs while it has none. It is safe for concurrent use.
 type Store struct {
-	name  string    // of a store that URLs share, else empty
-	base  time.Time // zero of its clock
-	nonce string    // keeps copies of two stores apart
-	seed  maphash.Seed
-
-	copies  atomic.Uint64
-	pending atomic.Int64
-	max     atomic.Int64
-	clients atomic.Int64 // written under named.mu
-
-	mu     sync.Mutex
-	spaces map[string]*space
+	name string // of a store that URLs share, else empty
+	core *store.Store
 }
 
 // New returns an empty store.
-func New() *Store {
-	return &Store{
-		base:   time.Now(),
-		nonce:  strconv.FormatUint(rand.Uint64N(1<<40), 36) + "-",
-		seed:   maphash.MakeSeed(),
-		spaces: map[string]*space{},
-	}
+func New() *Store { return newStore("") }
+
+func newStore(name string) *Store {
+	s := &Store{name: name}
+	s.core = store.New(store.Options{Driver: driverName, Left: s.left})
+	return s
 }
 
 // SetMax limits how many messages may be pending: ready, delayed or leased.
 // A publish beyond is refused with [driver.ErrFull], which is transient.
 // What a settlement or a replay puts back is not refused. Zero is no limit.
-func (s *Store) SetMax(n int) { s.max.Store(int64(n)) }
+func (s *Store) SetMax(n int) { s.core.SetMax(n) }
 
 // Broker returns a new broker on the store. Close it after use.
 func (s *Store) Broker(namespace string) *Broker {
-	named.mu.Lock()
-	defer named.mu.Unlock()
-	return s.newBroker(namespace)
+	return &Broker{s.core.Broker(namespace), s}
 }
 
 // Backend returns a new backend on the store. Close it after use. From then
 // on the brokers of the same store and namespace cover it.
 func (s *Store) Backend(namespace string) *Backend {
-	named.mu.Lock()
-	defer named.mu.Unlock()
-	return s.newBackend(namespace)
+	return &Backend{s.core.Backend(namespace), s}
 }
 
-// named holds the stores that URLs share by name. Its lock also guards the
-// coming and going of clients, so that no store is found while it is let go.
+// named holds the stores that URLs share by name.
 var named = struct {
 	mu     sync.Mutex
 	stores map[string]*Store
 }{stores: map[string]*Store{}}
 
-// attach counts a client; the first one starts the timers. named.mu is held.
-func (s *Store) attach() {
-	if s.clients.Add(1) == 1 {
-		s.eachQueue(func(q *queue) { q.tick(s.now().at); q.wake(); q.arm(s.now().at) })
-		for _, sp := range s.allSpaces() {
-			sp.sweeper.start()
-		}
-	}
-}
-
-// detach counts a client out; the last one stops the timers.
-func (s *Store) detach() {
+// left lets a named store go once it has no clients.
+func (s *Store) left() {
 	named.mu.Lock()
 	defer named.mu.Unlock()
-	if s.clients.Add(-1) > 0 {
-		return
-	}
-	if s.name != "" && named.stores[s.name] == s {
+	if s.core.Idle() && named.stores[s.name] == s {
 		delete(named.stores, s.name)
 	}
-	s.eachQueue((*queue).disarm)
-	for _, sp := range s.allSpaces() {
-		sp.sweeper.stop()
-	}
 }
 
-func (s *Store) eachQueue(f func(*queue)) {
-	for _, sp := range s.allSpaces() {
-		for _, q := range sp.allQueues() {
-			q.mu.Lock()
-			f(q)
-			q.mu.Unlock()
-		}
-	}
-}
-
-func (s *Store) allSpaces() []*space {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]*space, 0, len(s.spaces))
-	for _, sp := range s.spaces {
-		all = append(all, sp)
-	}
-	return all
-}
-
-func (s *Store) space(namespace string) *space {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sp := s.spaces[namespace]
-	if sp == nil {
-		sp = newSpace(s, namespace)
-		s.spaces[namespace] = sp
-	}
-	return sp
-}
-
-// An instant is a moment on the store's clock.
-type instant struct {
-	at int64 // nanoseconds since Store.base, monotonic: leases, delays, ages
-	ms int64 // Unix milliseconds: what records show
-}
-
-func (s *Store) now() instant {
-	t := time.Now()
-	return instant{int64(t.Sub(s.base)), t.UnixMilli()}
-}
-
-// reserve counts n messages as pending and returns how many of them fit.
-func (s *Store) reserve(n int) int {
-	limit, total := s.max.Load(), s.pending.Add(int64(n))
-	if limit <= 0 || total <= limit {
-		return n
-	}
-	over := min(int64(n), total-limit)
-	s.pending.Add(-over)
-	return n - int(over)
-}
-
-// copyNames returns n names of stored messages. They share one allocation.
-// The slice is w's.
-func (s *Store) copyNames(w *scratch, n int) []string {
-	w.text, w.ends = w.text[:0], w.ends[:0]
-	last := s.copies.Add(uint64(n))
-	for i := range n {
-		w.text = append(w.text, s.nonce...)
-		w.text = strconv.AppendUint(w.text, last-uint64(n-1-i), 36)
-		w.ends = append(w.ends, len(w.text))
-	}
-	all, from := string(w.text), 0
-	for _, end := range w.ends {
-		w.names = append(w.names, all[from:end])
-		from = end
-	}
-	return w.names[len(w.names)-n:]
-}
-
-// A space is one namespace of a store.
-type space struct {
+// A Broker is a [driver.Broker] on a [Store]. It also is a [driver.Coverer],
+// [driver.Control], [driver.Inspector] and [driver.Purger].
+type Broker struct {
+	*store.Broker
 	store *Store
-	name  string
-	// covering is set for good once the space has a backend: from then on its
-	// brokers apply records and obey them.
-	covering atomic.Bool
-	runs     atomic.Uint64
-	shards   [shards]shard
-	sweeper  sweeper
-	control  control
-	replies  replies
-
-	mu     sync.RWMutex
-	queues map[string]*queue
 }
 
-func newSpace(s *Store, name string) *space {
-	sp := &space{store: s, name: name, queues: map[string]*queue{}}
-	sp.sweeper.space = sp
-	for i := range sp.shards {
-		sp.shards[i].space = sp
-	}
-	return sp
+// Store returns the store that b is a client of.
+func (b *Broker) Store() *Store { return b.store }
+
+// A Backend is a [driver.Backend] on a [Store]. It also is a
+// [driver.Notifier] and [driver.Control].
+type Backend struct {
+	*store.Backend
+	store *Store
 }
 
-// queue returns the queue of that name, which it creates if need be.
-func (sp *space) queue(name string) *queue {
-	if q := sp.lookup(name); q != nil {
-		return q
-	}
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	q := sp.queues[name]
-	if q == nil {
-		q = &queue{space: sp, name: name, rank: len(sp.queues)}
-		sp.queues[name] = q
-	}
-	return q
-}
+// Store returns the store that b is a client of.
+func (b *Backend) Store() *Store { return b.store }
 
-// lookup returns the queue of that name or nil.
-func (sp *space) lookup(name string) *queue {
-	sp.mu.RLock()
-	defer sp.mu.RUnlock()
-	return sp.queues[name]
-}
-
-func (sp *space) allQueues() []*queue {
-	sp.mu.RLock()
-	defer sp.mu.RUnlock()
-	all := make([]*queue, 0, len(sp.queues))
-	for _, q := range sp.queues {
-		all = append(all, q)
-	}
-	slices.SortFunc(all, func(a, b *queue) int { return a.rank - b.rank })
-	return all
-}
-
-const driverName = "memory"
-
-var brokerInfo = driver.BrokerInfo{
-	Name:       driverName,
-	Contract:   driver.Contract,
-	Settle:     driver.SettleAtomic,
-	Lease:      driver.LeaseTimed,
-	Dedup:      true,
-	FIFO:       true,
-	Priorities: priorities,
-}
-
-var backendInfo = driver.BackendInfo{Name: driverName, Contract: driver.Contract}
+var (
+	_ driver.Broker    = (*Broker)(nil)
+	_ driver.Coverer   = (*Broker)(nil)
+	_ driver.Control   = (*Broker)(nil)
+	_ driver.Inspector = (*Broker)(nil)
+	_ driver.Purger    = (*Broker)(nil)
+	_ driver.Backend   = (*Backend)(nil)
+	_ driver.Notifier  = (*Backend)(nil)
+	_ driver.Control   = (*Backend)(nil)
+)

@@ -1,4 +1,4 @@
-package memory
+package store
 
 import (
 	"context"
@@ -51,13 +51,13 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 		return nil, err
 	}
 	if err := checkOptions(o); err != nil {
-		return nil, fmt.Errorf("memory: subscribe: %w", err)
+		return nil, b.space.store.failure("subscribe", err)
 	}
 	s := &subscription{broker: b, strict: o.Strict, prefetch: o.Prefetch,
 		lease: o.Lease, wake: make(chan struct{}, 1)}
 	var err error
 	if s.sources, err = s.newSources(o.Queues); err != nil {
-		return nil, fmt.Errorf("memory: subscribe: %w", err)
+		return nil, b.space.store.failure("subscribe", err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -89,7 +89,7 @@ func (s *subscription) SetQueues(ctx context.Context, specs []driver.QueueSpec) 
 	}
 	sources, err := s.newSources(specs)
 	if err != nil {
-		return fmt.Errorf("memory: set queues: %w", err)
+		return s.broker.space.store.failure("set queues", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

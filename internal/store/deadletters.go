@@ -1,4 +1,4 @@
-package memory
+package store
 
 import (
 	"cmp"
@@ -29,7 +29,7 @@ func (l *deadLetters) open(ctx context.Context) (*queue, error) {
 func (l *deadLetters) List(ctx context.Context, cursor string, limit int) ([]*driver.Message, string, error) {
 	after, err := parseCursor(cursor)
 	if err != nil {
-		return nil, "", err
+		return nil, "", l.broker.space.store.failure("list dead letters", err)
 	}
 	q, err := l.open(ctx)
 	if q == nil {
@@ -51,7 +51,7 @@ func parseCursor(cursor string) (r deadRank, err error) {
 		return deadRank{at: math.MinInt64}, nil
 	}
 	if _, err := fmt.Sscanf(cursor, "%d.%d", &r.at, &r.order); err != nil {
-		return r, fmt.Errorf("memory: list dead letters: cursor %q is not one that List returned", cursor)
+		return r, fmt.Errorf("cursor %q is not one that List returned", cursor)
 	}
 	return r, nil
 }

@@ -1,4 +1,4 @@
-package memory
+package store
 
 // A link is a place in a list. The zero value is in no list.
 type link[T any] struct {

@@ -1,4 +1,4 @@
-package memory
+package store
 
 import (
 	"context"
@@ -22,15 +22,13 @@ var (
 	_ driver.Control  = (*Backend)(nil)
 )
 
-// newBackend opens a backend. named.mu is held.
-func (s *Store) newBackend(namespace string) *Backend {
-	b := &Backend{client: newClient(s, namespace), streams: map[*notifications]struct{}{}}
-	b.space.covering.Store(true)
-	return b
-}
+// core finds b in a driver's own type that embeds it.
+func (b *Backend) core() *Backend { return b }
 
 // Info implements [driver.Backend].
-func (b *Backend) Info() driver.BackendInfo { return backendInfo }
+func (b *Backend) Info() driver.BackendInfo {
+	return driver.BackendInfo{Name: b.space.store.options.Driver, Contract: driver.Contract}
+}
 
 // Start implements [driver.Backend].
 func (b *Backend) Start(ctx context.Context, ss []driver.Start) ([]driver.Grant, error) {

@@ -1,4 +1,4 @@
-package memory
+package store
 
 import (
 	"context"
@@ -11,14 +11,13 @@ import (
 // of a store that can be closed.
 type client struct {
 	space  *space
-	name   string // of the store in the URL it was opened with
 	closed atomic.Bool
 	done   chan struct{} // closed with the client
 }
 
 func newClient(s *Store, namespace string) client {
 	s.attach()
-	return client{space: s.space(namespace), name: s.name, done: make(chan struct{})}
+	return client{space: s.space(namespace), done: make(chan struct{})}
 }
 
 // check says why a call must not begin.
@@ -42,9 +41,6 @@ func (c *client) close() bool {
 	close(c.done)
 	return true
 }
-
-// Store returns the store that c is a client of.
-func (c *client) Store() *Store { return c.space.store }
 
 // Namespace returns the namespace that c sees.
 func (c *client) Namespace() string { return c.space.name }

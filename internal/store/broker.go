@@ -1,4 +1,4 @@
-package memory
+package store
 
 import (
 	"context"
@@ -26,18 +26,23 @@ var (
 	_ driver.Purger    = (*Broker)(nil)
 )
 
-// newBroker opens a broker. named.mu is held.
-func (s *Store) newBroker(namespace string) *Broker {
-	return &Broker{client: newClient(s, namespace), subs: map[*subscription]struct{}{}}
-}
-
 // Info implements [driver.Broker].
-func (b *Broker) Info() driver.BrokerInfo { return brokerInfo }
+func (b *Broker) Info() driver.BrokerInfo {
+	return driver.BrokerInfo{
+		Name:       b.space.store.options.Driver,
+		Contract:   driver.Contract,
+		Settle:     driver.SettleAtomic,
+		Lease:      driver.LeaseTimed,
+		Dedup:      true,
+		FIFO:       true,
+		Priorities: priorities,
+	}
+}
 
 // Covers reports whether backend is on the same store and namespace.
 func (b *Broker) Covers(backend driver.Backend) bool {
-	mine, ok := driver.As[*Backend](backend)
-	return ok && mine.space == b.space
+	mine, ok := driver.As[interface{ core() *Backend }](backend)
+	return ok && mine.core().space == b.space
 }
 
 // DeadLetters implements [driver.Broker].

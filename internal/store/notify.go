@@ -1,4 +1,4 @@
-package memory
+package store
 
 import (
 	"context"
@@ -20,14 +20,14 @@ type replies struct {
 	streams map[string]*notifications
 }
 
-func (r *replies) add(n *notifications) {
+func (r *replies) add(n *notifications, prefix string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.streams == nil {
 		r.streams = map[string]*notifications{}
 	}
 	r.last++
-	n.address = "memory." + strconv.FormatUint(r.last, 36)
+	n.address = prefix + "." + strconv.FormatUint(r.last, 36)
 	r.streams[n.address] = n
 }
 
@@ -80,7 +80,7 @@ func (b *Backend) Notify(ctx context.Context) (driver.Notifications, error) {
 	if b.closed.Load() {
 		return nil, driver.ErrClosed
 	}
-	b.space.replies.add(n)
+	b.space.replies.add(n, b.space.store.options.Driver)
 	b.streams[n] = struct{}{}
 	return n, nil
 }

@@ -1,4 +1,4 @@
-package memory
+package store
 
 // A table finds entries by id. It is an open hash table of its own, rather
 // than a map: the hashes lie in the slots, so that a new id, the common case,

@@ -1,4 +1,4 @@
-package memory
+package store
 
 import (
 	"fmt"
@@ -109,7 +109,7 @@ func (sp *space) size() (n int) {
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		store := New()
+		store := New(Options{Driver: "test"})
 		b := store.Backend("ns")
 		defer b.Close(t.Context())
 		var us []driver.Update
@@ -140,7 +140,7 @@ func TestSweep(t *testing.T) {
 // TestEntriesGo checks that an id leaves nothing behind once all is over.
 func TestEntriesGo(t *testing.T) {
 	t.Parallel()
-	store := New()
+	store := New(Options{Driver: "test"})
 	b := store.Broker("ns")
 	defer b.Close(t.Context())
 	backend := store.Backend("ns")
@@ -174,7 +174,7 @@ func TestEntriesGo(t *testing.T) {
 // TestLastCloseStopsTimers checks what keeps a closed store from living on.
 func TestLastCloseStopsTimers(t *testing.T) {
 	t.Parallel()
-	store := New()
+	store := New(Options{Driver: "test"})
 	b, backend := store.Broker("ns"), store.Backend("ns")
 	msgs := []*driver.Message{{ID: "x", Queue: "q", Delay: time.Hour, Record: &driver.Update{ID: "x", State: driver.Pending}}}
 	if err := b.Publish(t.Context(), msgs); err != nil {

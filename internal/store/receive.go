@@ -1,4 +1,4 @@
-package memory
+package store
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 // is ready there wakes the next (see unpark).
 func (s *subscription) Receive(ctx context.Context, limit int) ([]*driver.Delivery, error) {
 	if limit < 1 {
-		return nil, fmt.Errorf("memory: receive: max is %d, want at least 1", limit)
+		return nil, s.broker.space.store.failure("receive", fmt.Errorf("max is %d, want at least 1", limit))
 	}
 	if err := s.check(ctx); err != nil {
 		return nil, err

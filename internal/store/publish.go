@@ -1,4 +1,4 @@
-package memory
+package store
 
 import (
 	"context"
@@ -56,7 +56,7 @@ func (sp *space) prepare(w *scratch, msgs []*driver.Message, errs *itemErrors) [
 	var q *queue
 	for i, m := range msgs {
 		if err := checkMessage(m); err != nil {
-			errs.set(i, err)
+			errs.set(i, sp.store.failure("publish", err))
 			w.postings = append(w.postings, posting{})
 			continue
 		}
@@ -91,13 +91,13 @@ func cloneBytes(b []byte) []byte {
 
 func checkMessage(m *driver.Message) error {
 	if err := driver.CheckID(m.ID); err != nil {
-		return fmt.Errorf("memory: publish: %w", err)
+		return err
 	}
 	if err := driver.CheckQueue(m.Queue); err != nil {
-		return fmt.Errorf("memory: publish: task %s: %w", m.ID, err)
+		return fmt.Errorf("task %s: %w", m.ID, err)
 	}
 	if m.Priority >= priorities {
-		return fmt.Errorf("memory: publish: task %s: priority %d, want 0 to %d", m.ID, m.Priority, priorities-1)
+		return fmt.Errorf("task %s: priority %d, want 0 to %d", m.ID, m.Priority, priorities-1)
 	}
 	return nil
 }
