@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/chicory-go/chicory/driver"
@@ -27,7 +28,8 @@ func (b *Backend) core() *Backend { return b }
 
 // Info implements [driver.Backend].
 func (b *Backend) Info() driver.BackendInfo {
-	return driver.BackendInfo{Name: b.space.store.options.Driver, Contract: driver.Contract}
+	o := &b.space.store.options
+	return driver.BackendInfo{Name: o.Driver, Contract: driver.Contract, Durable: o.Journal != nil, MaxBody: o.MaxBody}
 }
 
 // Start implements [driver.Backend].
@@ -36,46 +38,54 @@ func (b *Backend) Start(ctx context.Context, ss []driver.Start) ([]driver.Grant,
 		return nil, err
 	}
 	grants := make([]driver.Grant, len(ss))
+	r := rounds{space: b.space, n: len(ss)}
 	for i := range ss {
-		if ss[i].Delivery == nil {
-			grants[i] = b.space.startRecord(&ss[i])
-		} else {
-			grants[i] = b.space.startDelivery(&ss[i])
+		if k := tokenOf(ss[i].Delivery); k != nil && k.task.queue.space == b.space {
+			r.queues.add(k.task.queue)
 		}
+	}
+	r.decide = func(c *change, i int, now instant) (err error) {
+		grants[i], err = b.space.start(c, &ss[i], now)
+		return err
+	}
+	r.run(ctx)
+	if err := r.whole(); err != nil {
+		return nil, err
 	}
 	return grants, nil
 }
 
-// startDelivery starts s if its delivery is held. The queue stays locked until
-// the record is written, so the delivery cannot be settled in between.
-func (sp *space) startDelivery(s *driver.Start) driver.Grant {
-	k := tokenOf(s.Delivery)
-	if k == nil || k.task.queue.space != sp {
-		return driver.Grant{Err: driver.ErrLeaseLost}
+// start decides whether s may start; its delivery, if it has one, must be
+// held. The delivery's queue is locked, and the entry held, until the record
+// is written, so it cannot be settled in between.
+func (sp *space) start(c *change, s *driver.Start, now instant) (driver.Grant, error) {
+	if s.Delivery != nil {
+		k := tokenOf(s.Delivery)
+		if k == nil || k.task.queue.space != sp || !k.current(nil) {
+			return driver.Grant{Err: driver.ErrLeaseLost}, nil
+		}
 	}
-	queues := lockSet{k.task.queue}
-	now := queues.lock(sp.store)
-	defer queues.unlock(now)
-	if !k.current(nil) {
-		return driver.Grant{Err: driver.ErrLeaseLost}
-	}
-	return sp.startRecord(s)
-}
-
-func (sp *space) startRecord(s *driver.Start) driver.Grant {
-	now, k := sp.store.now(), sp.key(s.ID)
+	k := sp.key(s.ID)
 	sh := k.shard
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e := k.recorded(now.at)
 	defer sh.tidy(e)
+	if !c.mayHold(e) {
+		return driver.Grant{}, errHeld
+	}
 	if err := driver.CheckStart(e.record, s); err != nil {
 		sh.meet(e, now)
-		return driver.Grant{Record: e.record.Clone(), Err: err}
+		return driver.Grant{Record: e.record.Clone(), Err: err}, nil
 	}
 	run := sp.runs.Add(1)
-	sh.put(e, driver.NextStarted(e.record, s, run, now.ms), now)
-	return driver.Grant{Run: run}
+	if s.Delivery != nil && !s.Once {
+		c = nil // the lease is the fence; it ends with the process
+	} else {
+		c.hold(sh, e)
+	}
+	sh.put(c, e, driver.NextStarted(e.record, s, run, now.ms), now)
+	return driver.Grant{Run: run}, nil
 }
 
 // Apply implements [driver.Backend].
@@ -83,28 +93,41 @@ func (b *Backend) Apply(ctx context.Context, us []driver.Update) error {
 	if err := b.check(ctx); err != nil {
 		return err
 	}
-	errs := itemErrors{n: len(us)}
-	for i := range us {
-		errs.set(i, b.space.update(&us[i]))
-	}
-	return errs.batch()
+	r := rounds{space: b.space, n: len(us)}
+	r.decide = func(c *change, i int, now instant) error { return b.space.update(c, &us[i], now) }
+	return r.run(ctx)
 }
 
-func (sp *space) update(u *driver.Update) error {
-	c := u.Clone()
-	now, k := sp.store.now(), sp.key(u.ID)
+func (sp *space) update(c *change, u *driver.Update, now instant) error {
+	if err := sp.store.checkUpdate(u); err != nil {
+		return err
+	}
+	cu := u.Clone()
+	k := sp.key(u.ID)
 	sh := k.shard
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e := k.recorded(now.at)
 	defer sh.tidy(e)
-	if err := driver.CheckUpdate(e.record, &c, false); err != nil {
-		if c.State != driver.Pending { // a late PENDING has met no message
+	if !c.mayHold(e) {
+		return errHeld
+	}
+	if err := driver.CheckUpdate(e.record, &cu, false); err != nil {
+		if cu.State != driver.Pending { // a late PENDING has met no message
 			sh.meet(e, now)
 		}
 		return err
 	}
-	sh.put(e, driver.NextUpdated(e.record, &c, now.ms), now)
+	c.hold(sh, e)
+	sh.put(c, e, driver.NextUpdated(e.record, &cu, now.ms), now)
+	return nil
+}
+
+// checkUpdate reports whether the body of u, which may be nil, fits.
+func (s *Store) checkUpdate(u *driver.Update) error {
+	if limit := s.options.MaxBody; u != nil && limit > 0 && len(u.Body) > limit {
+		return s.wrap("update", fmt.Errorf("task %s: result has %d bytes, at most %d fit: %w", u.ID, len(u.Body), limit, driver.ErrTooLarge))
+	}
 	return nil
 }
 
@@ -122,12 +145,17 @@ func (b *Backend) Get(ctx context.Context, ids []string) ([]*driver.Record, erro
 	return rs, nil
 }
 
-// read returns the record of id. Its body is the store's.
+// read returns the record of id, within a change the one before it. Its body
+// is the store's.
 func (sp *space) read(id string, now int64) (r driver.Record, ok bool) {
 	k := sp.key(id)
 	k.shard.mu.Lock()
 	defer k.shard.mu.Unlock()
-	if e := k.find(now); e != nil && e.record != nil {
+	switch e := k.find(now); {
+	case e == nil:
+	case e.held != nil:
+		r = e.held.record
+	case e.record != nil:
 		r = *e.record
 	}
 	return r, r.ID != "" && !r.Skeleton
@@ -138,32 +166,44 @@ func (b *Backend) Delete(ctx context.Context, ids []string) (int, error) {
 	if err := b.check(ctx); err != nil {
 		return 0, err
 	}
-	now, n := b.space.store.now(), 0
-	for _, id := range ids {
-		if b.space.delete(id, now) {
+	there := make([]bool, len(ids))
+	r := rounds{space: b.space, n: len(ids)}
+	r.decide = func(c *change, i int, now instant) (err error) {
+		there[i], err = b.space.remove(c, ids[i], now)
+		return err
+	}
+	r.run(ctx)
+	n := 0
+	for i := range there {
+		if there[i] && r.errs.at(i) == nil {
 			n++
 		}
 	}
-	return n, nil
+	return n, r.whole()
 }
 
-// delete leaves the skeleton of a terminal record. That of a cancellation
-// whose message was not met stays as long as the message may.
-func (sp *space) delete(id string, now instant) bool {
+// remove decides that c leaves a skeleton of a terminal record, and reports
+// whether there is one.
+func (sp *space) remove(c *change, id string, now instant) (bool, error) {
 	k := sp.key(id)
 	sh := k.shard
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e := k.find(now.at)
+	if !c.mayHold(e) {
+		return false, errHeld
+	}
 	if e == nil || e.record == nil || e.record.Skeleton || !e.record.State.Terminal() {
-		return false
+		return false, nil
 	}
 	keep := driver.SkeletonAge
 	if e.record.Held {
 		keep = driver.SafetyAge
 	}
+	c.hold(sh, e)
 	sh.keep(e, driver.SkeletonOf(e.record), now.at+int64(keep))
-	return true
+	sh.log(c, e, now)
+	return true, nil
 }
 
 // Close implements [driver.Backend]. It ends the backend's notifications.

@@ -35,7 +35,9 @@ func (b *Broker) Info() driver.BrokerInfo {
 		Lease:      driver.LeaseTimed,
 		Dedup:      true,
 		FIFO:       true,
+		Durable:    b.space.store.options.Journal != nil,
 		Priorities: priorities,
+		MaxMessage: b.space.store.options.MaxMessage,
 	}
 }
 

@@ -25,6 +25,9 @@ func (c *client) check(ctx context.Context) error {
 	if c.closed.Load() {
 		return driver.ErrClosed
 	}
+	if err := c.space.store.failure(); err != nil {
+		return err
+	}
 	return live(ctx)
 }
 

@@ -36,12 +36,15 @@ func (c *client) Put(ctx context.Context, key string, value []byte, ttl time.Dur
 		return err
 	}
 	e := controlEntry{value: cloneBytes(value)}
-	now := c.space.store.now().at
+	now := c.space.store.now()
 	if ttl > 0 {
-		e.expires = now + int64(ttl)
+		e.expires = now.at + int64(ttl)
 	}
-	c.space.control.put(key, e, now)
-	return nil
+	step := c.space.note()
+	if step != nil {
+		step.PutKey(key, e.value, now.unixMilli(e.expires))
+	}
+	return c.space.store.keep(ctx, step, func() { c.space.control.put(key, e, now.at) })
 }
 
 func (l *control) put(key string, e controlEntry, now int64) {
@@ -81,8 +84,13 @@ func (c *client) Remove(ctx context.Context, keys ...string) error {
 	if err := c.check(ctx); err != nil {
 		return err
 	}
-	c.space.control.remove(keys)
-	return nil
+	step := c.space.note()
+	if step != nil {
+		for _, key := range keys {
+			step.DropKey(key)
+		}
+	}
+	return c.space.store.keep(ctx, step, func() { c.space.control.remove(keys) })
 }
 
 func (l *control) remove(keys []string) {
@@ -140,6 +148,7 @@ func (c *client) Await(ctx context.Context, prefix string, rev uint64) error {
 		select {
 		case <-changed:
 		case <-c.done:
+		case <-c.space.store.down:
 		case <-ctx.Done():
 		}
 	}

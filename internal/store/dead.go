@@ -11,6 +11,7 @@ import (
 type deadLetter struct {
 	msg   *driver.Message // never changed
 	queue *queue
+	seq   uint64      // its number in the journal
 	twin  *deadLetter // the next of this ID, guarded by shard.mu
 	rank  deadRank
 }
@@ -104,29 +105,27 @@ func (x *deadIndex) before(t int64) (ds []*deadLetter) {
 	return ds
 }
 
-// bury stores the dead letter of p, once per ID and epoch. q.mu is held.
-func (q *queue) bury(p *posting, now instant) {
-	d := p.dead
-	if p.key.bury(d, p.msg.Record, now) {
-		q.dead.add(d)
-	}
-}
-
-func (k key) bury(d *deadLetter, u *driver.Update, now instant) bool {
-	sh := k.shard
+// bury decides that c stores the dead letter of p, once per ID and epoch.
+func (k key) bury(c *change, p *posting, now instant) error {
+	d, sh := p.dead, k.shard
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e := k.entry(now.at)
+	if !c.mayHold(e) {
+		return errHeld
+	}
 	for o := e.dead; o != nil; o = o.twin {
 		if o.msg.Epoch == d.msg.Epoch {
-			return false
+			return nil
 		}
 	}
-	if u != nil && sh.space.covering.Load() {
-		sh.apply(e, u, now)
+	c.hold(sh, e)
+	if u := p.msg.Record; u != nil && sh.space.covering.Load() {
+		sh.apply(c, e, u, now)
 	}
 	d.twin, e.dead = e.dead, d
-	return true
+	c.enter(p, now)
+	return nil
 }
 
 // unbury takes d out of its entry.
@@ -139,6 +138,17 @@ func (sh *shard) unbury(d *deadLetter, e *entry) {
 	}
 	d.twin = nil
 	sh.tidy(e)
+}
+
+// letters returns the dead letters of e, in a change those before it.
+func (e *entry) letters() (ds []*deadLetter) {
+	if e.held != nil {
+		return e.held.dead
+	}
+	for d := e.dead; d != nil; d = d.twin {
+		ds = append(ds, d)
+	}
+	return ds
 }
 
 // letter returns the dead letter of e in q with that epoch, nil if there is

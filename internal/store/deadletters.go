@@ -29,7 +29,7 @@ func (l *deadLetters) open(ctx context.Context) (*queue, error) {
 func (l *deadLetters) List(ctx context.Context, cursor string, limit int) ([]*driver.Message, string, error) {
 	after, err := parseCursor(cursor)
 	if err != nil {
-		return nil, "", l.broker.space.store.failure("list dead letters", err)
+		return nil, "", l.broker.space.store.wrap("list dead letters", err)
 	}
 	q, err := l.open(ctx)
 	if q == nil {
@@ -74,7 +74,7 @@ func (l *deadLetters) Get(ctx context.Context, id string) ([]*driver.Message, er
 	k := q.space.key(id)
 	k.shard.mu.Lock()
 	if e := k.find(q.space.store.now().at); e != nil {
-		for d := e.dead; d != nil; d = d.twin {
+		for _, d := range e.letters() {
 			if d.queue == q {
 				ds = append(ds, d)
 			}
@@ -94,47 +94,64 @@ func (l *deadLetters) Replay(ctx context.Context, keys []driver.DeadKey) ([]*dri
 	}
 	w := getScratch()
 	defer w.free()
-	names := q.space.store.copyNames(w, len(keys))
+	names, seq := q.space.store.copyNames(w, len(keys))
+	tasks := make([]*task, len(keys))
+	r := rounds{space: q.space, n: len(keys), queues: lockSet{q}}
+	r.decide = func(c *change, i int, now instant) (err error) {
+		tasks[i], err = q.revive(c, keys[i], names[i], seq+uint64(i), now)
+		return err
+	}
+	r.run(ctx)
 	var msgs []*driver.Message
-	queues := lockSet{q}
-	now := queues.lock(q.space.store)
-	for i, key := range keys {
-		if t := q.revive(key, names[i], now); t != nil {
-			q.add(t, now.at)
+	for i, t := range tasks {
+		if t != nil && r.errs.at(i) == nil {
 			msgs = append(msgs, t.msg.Clone())
 		}
 	}
-	queues.unlock(now)
-	q.space.store.pending.Add(int64(len(msgs)))
-	return msgs, nil
+	return msgs, r.whole()
 }
 
-// revive turns a dead letter into the task of its replay, nil if it cannot.
-// Its PENDING record is written in the same step.
-func (q *queue) revive(dead driver.DeadKey, name string, now instant) *task {
+// revive decides that c turns a dead letter into the task of its replay, which
+// is nil if it cannot be. Its PENDING record is written in the same step.
+func (q *queue) revive(c *change, dead driver.DeadKey, name string, seq uint64, now instant) (*task, error) {
 	k := q.space.key(dead.ID)
 	sh := k.shard
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e := k.find(now.at)
+	if !c.mayHold(e) {
+		return nil, errHeld
+	}
 	d := e.letter(q, dead.Epoch)
 	if d == nil {
-		return nil
+		return nil, nil
 	}
-	t := &task{msg: *d.msg.Replayed(), copy: name, queue: q, shard: sh}
+	t := &task{msg: *d.msg.Replayed(), copy: name, seq: seq, queue: q, shard: sh}
 	for o := e.tasks; o != nil; o = o.twin {
 		if o.msg.Version().Compare(t.msg.Version()) >= 0 {
-			return nil
+			return nil, nil
 		}
 	}
+	c.hold(sh, e)
 	e.link(t)
-	sh.unbury(d, e)
-	q.dead.remove(d)
+	c.dig(sh, d, e)
 	if q.space.covering.Load() && !t.msg.NoRecord {
-		sh.apply(e, &driver.Update{ID: t.msg.ID, Epoch: t.msg.Epoch, Seq: t.msg.Seq,
+		sh.apply(c, e, &driver.Update{ID: t.msg.ID, Epoch: t.msg.Epoch, Seq: t.msg.Seq,
 			Attempt: t.msg.Attempt, State: driver.Pending, Once: t.msg.Once, ReplyTo: t.msg.ReplyTo}, now)
 	}
-	return t
+	c.pending++
+	c.enter(&posting{task: t}, now)
+	return t, nil
+}
+
+// dig takes d out of its entry and, once c is applied, out of its queue.
+func (c *change) dig(sh *shard, d *deadLetter, e *entry) {
+	sh.unbury(d, e)
+	c.dug = append(c.dug, d)
+	c.queues.add(d.queue)
+	if step := c.log(); step != nil {
+		step.DropDead(d.seq)
+	}
 }
 
 // Delete implements [driver.DeadLetters].
@@ -143,31 +160,48 @@ func (l *deadLetters) Delete(ctx context.Context, keys []driver.DeadKey) (int, e
 	if q == nil {
 		return 0, err
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	return q.exhume(ctx, keys)
+}
+
+// exhume removes dead letters and returns how many were there.
+func (q *queue) exhume(ctx context.Context, keys []driver.DeadKey) (int, error) {
+	there := make([]bool, len(keys))
+	r := rounds{space: q.space, n: len(keys), queues: lockSet{q}}
+	r.decide = func(c *change, i int, now instant) (err error) {
+		there[i], err = q.exhumeOne(c, keys[i], now)
+		return err
+	}
+	r.run(ctx)
 	n := 0
-	for _, key := range keys {
-		if q.exhume(key) {
+	for i := range there {
+		if there[i] && r.errs.at(i) == nil {
 			n++
 		}
 	}
-	return n, nil
+	return n, r.whole()
 }
 
-// exhume removes a dead letter and reports whether it was there. q.mu is held.
-func (q *queue) exhume(dead driver.DeadKey) bool {
+// exhumeOne decides that c removes a dead letter, and reports whether it is
+// there.
+func (q *queue) exhumeOne(c *change, dead driver.DeadKey, now instant) (bool, error) {
 	k := q.space.key(dead.ID)
 	k.shard.mu.Lock()
 	defer k.shard.mu.Unlock()
-	e := k.find(q.space.store.now().at)
+	e := k.find(now.at)
+	if !c.mayHold(e) {
+		return false, errHeld
+	}
 	d := e.letter(q, dead.Epoch)
 	if d == nil {
-		return false
+		return false, nil
 	}
-	k.shard.unbury(d, e)
-	q.dead.remove(d)
-	return true
+	c.hold(k.shard, e)
+	c.dig(k.shard, d, e)
+	return true, nil
 }
+
+// purgeAtOnce is how many dead letters or messages a purge removes in a step.
+const purgeAtOnce = 4096
 
 // Purge implements [driver.DeadLetters].
 func (l *deadLetters) Purge(ctx context.Context, t time.Time) (int, error) {
@@ -179,13 +213,27 @@ func (l *deadLetters) Purge(ctx context.Context, t time.Time) (int, error) {
 	if !t.IsZero() {
 		before = t.UnixMilli()
 	}
+	keys, n := q.died(before), 0
+	for chunk := range slices.Chunk(keys, purgeAtOnce) {
+		removed, err := q.exhume(ctx, chunk)
+		if n += removed; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// died returns the keys of the dead letters that died before the Unix
+// millisecond t.
+func (q *queue) died(t int64) []driver.DeadKey {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	ds := q.dead.before(before)
-	for _, d := range ds {
-		q.exhume(d.msg.Key())
+	ds := q.dead.before(t)
+	keys := make([]driver.DeadKey, len(ds))
+	for i, d := range ds {
+		keys[i] = d.msg.Key()
 	}
-	return len(ds), nil
+	return keys
 }
 
 // Len implements [driver.DeadLetters].

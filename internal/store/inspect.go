@@ -46,7 +46,7 @@ func (q *queue) stats() driver.QueueStats {
 			oldest = min(oldest, r.at(0).at)
 		}
 	}
-	return driver.QueueStats{Queue: q.name, Ready: q.ready, Leased: q.leases,
+	return driver.QueueStats{Queue: q.name, Ready: q.ready + q.aside, Leased: q.leases,
 		Delayed: len(q.delayed), Dead: q.dead.n, Oldest: time.Duration(now.at - oldest)}
 }
 
@@ -59,33 +59,54 @@ func (b *Broker) PurgeQueue(ctx context.Context, queue string) ([]string, error)
 	if q == nil {
 		return nil, nil
 	}
-	queues := lockSet{q}
-	now := queues.lock(q.space.store)
-	defer queues.unlock(now)
-	ts := q.drain()
-	ids := make([]string, len(ts))
-	for i, t := range ts {
-		ids[i] = t.msg.ID
-		t.shard.mu.Lock()
-		t.shard.unlink(t)
-		t.shard.mu.Unlock()
+	var ids []string
+	for {
+		c := b.space.begin()
+		locked := lockSet{q}
+		now := locked.lock(b.space.store)
+		purged := q.drain(c, purgeAtOnce)
+		if err := c.commit(ctx, locked, now); err != nil {
+			return ids, err
+		}
+		c.free()
+		ids = append(ids, purged...)
+		if len(purged) < purgeAtOnce {
+			return ids, nil
+		}
 	}
-	q.space.store.pending.Add(int64(-len(ts)))
-	return ids, nil
 }
 
-// drain takes out all tasks that are not leased.
-func (q *queue) drain() []*task {
-	ts := make([]*task, 0, q.ready+len(q.delayed))
-	for q.ready > 0 {
-		ts = append(ts, q.pop())
+// drain decides that c takes out up to limit tasks that are not leased, and
+// returns their IDs. q.mu is held.
+func (q *queue) drain(c *change, limit int) (ids []string) {
+	c.queues.add(q)
+	for q.ready > 0 && len(ids) < limit {
+		ids = q.purge(c, departure{task: q.pop(), from: ready}, ids)
 	}
-	for _, d := range q.delayed {
-		ts = append(ts, d.task)
+	for len(q.delayed) > 0 && len(ids) < limit {
+		due := q.delayed[0].due
+		ids = q.purge(c, departure{task: q.delayed.pop(), from: delayed, due: due}, ids)
 	}
-	q.delayed = nil
-	for _, t := range ts {
-		t.place = gone
+	return ids
+}
+
+// purge decides that c removes the task of d, unless another change is about
+// it: then it may come or go.
+func (q *queue) purge(c *change, d departure, ids []string) []string {
+	t, sh := d.task, d.task.shard
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if !c.mayHold(t.entry) {
+		q.wait(t)
+		return ids
 	}
-	return ts
+	c.hold(sh, t.entry)
+	sh.unlink(t)
+	t.place, t.change = leaving, c
+	c.out = append(c.out, d)
+	c.pending--
+	if step := c.log(); step != nil {
+		step.DropTask(t.seq)
+	}
+	return append(ids, t.msg.ID)
 }

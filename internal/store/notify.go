@@ -173,6 +173,8 @@ func (n *notifications) Next(ctx context.Context) ([]*driver.Record, error) {
 		}
 		select {
 		case <-n.wake:
+		case <-n.backend.space.store.down:
+			return nil, n.backend.space.store.failure()
 		case <-ctx.Done():
 		}
 	}

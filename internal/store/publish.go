@@ -20,60 +20,68 @@ func (b *Broker) Publish(ctx context.Context, msgs []*driver.Message) error {
 	if err := b.check(ctx); err != nil {
 		return err
 	}
-	sp, errs, w := b.space, itemErrors{n: len(msgs)}, getScratch()
+	sp, w := b.space, getScratch()
 	defer w.free()
-	ps := sp.prepare(w, msgs, &errs)
+	r := rounds{space: sp, n: len(msgs), refusable: true}
+	ps := sp.prepare(w, msgs, r.errors())
 	room := sp.store.reserve(countTasks(ps))
-	now := sp.store.now()
-	for i := range ps {
-		t := ps[i].task
-		if t == nil {
-			continue
+	r.decide = func(c *change, i int, now instant) error {
+		p := &ps[i]
+		if p.task != nil && room == 0 {
+			return driver.Transient(driver.ErrFull)
 		}
-		if room == 0 {
-			ps[i].task = nil
-			errs.set(i, driver.Transient(driver.ErrFull))
-			continue
-		}
-		if sp.admit(&ps[i], nil, now) {
+		err := sp.post(c, p, now)
+		if err == nil && p.task != nil {
 			room--
-			continue
+			c.taken++
 		}
-		ps[i].task = nil
-		if !msgs[i].Repeat {
-			errs.set(i, driver.ErrDuplicate)
+		if err == driver.ErrDuplicate && p.msg.Repeat {
+			return nil
 		}
+		return err
 	}
+	err := r.run(ctx)
 	sp.store.pending.Add(int64(-room)) // what duplicates did not need
-	sp.enqueue(ps)
-	return errs.batch()
+	return err
+}
+
+// post decides that c stores p as what it was published.
+func (sp *space) post(c *change, p *posting, now instant) error {
+	switch {
+	case p.task != nil:
+		return sp.admit(c, p, nil, now)
+	case p.dead != nil:
+		return p.key.bury(c, p, now)
+	}
+	return nil // invalid
 }
 
 // prepare builds what msgs become in the store, outside of all locks. The
 // posting of an invalid message is empty. The slice is w's.
 func (sp *space) prepare(w *scratch, msgs []*driver.Message, errs *itemErrors) []posting {
-	names, first := sp.store.copyNames(w, len(msgs)), len(w.postings)
+	names, seq := sp.store.copyNames(w, len(msgs))
+	first := len(w.postings)
 	var q *queue
 	for i, m := range msgs {
-		if err := checkMessage(m); err != nil {
-			errs.set(i, sp.store.failure("publish", err))
+		if err := sp.store.checkMessage(m); err != nil {
+			errs.set(i, sp.store.wrap("publish", err))
 			w.postings = append(w.postings, posting{})
 			continue
 		}
 		if q == nil || q.name != m.Queue {
 			q = sp.queue(m.Queue)
 		}
-		w.postings = append(w.postings, newPosting(q, m, names[i]))
+		w.postings = append(w.postings, newPosting(q, m, names[i], seq+uint64(i)))
 	}
 	return w.postings[first:]
 }
 
-func newPosting(q *queue, m *driver.Message, name string) posting {
+func newPosting(q *queue, m *driver.Message, name string, seq uint64) posting {
 	k := q.space.key(m.ID)
 	if m.Dead != nil {
-		return posting{msg: m, key: k, dead: &deadLetter{msg: m.Clone(), queue: q}}
+		return posting{msg: m, key: k, dead: &deadLetter{msg: m.Clone(), queue: q, seq: seq}}
 	}
-	t := &task{msg: *m, copy: name, queue: q, shard: k.shard}
+	t := &task{msg: *m, copy: name, seq: seq, queue: q, shard: k.shard}
 	t.msg.Record, t.msg.Repeat = nil, false
 	t.msg.Envelope = cloneBytes(m.Envelope)
 	return posting{msg: m, key: k, task: t}
@@ -89,7 +97,7 @@ func cloneBytes(b []byte) []byte {
 	return c
 }
 
-func checkMessage(m *driver.Message) error {
+func (s *Store) checkMessage(m *driver.Message) error {
 	if err := driver.CheckID(m.ID); err != nil {
 		return err
 	}
@@ -98,6 +106,9 @@ func checkMessage(m *driver.Message) error {
 	}
 	if m.Priority >= priorities {
 		return fmt.Errorf("task %s: priority %d, want 0 to %d", m.ID, m.Priority, priorities-1)
+	}
+	if limit := s.options.MaxMessage; limit > 0 && len(m.Envelope) > limit {
+		return fmt.Errorf("task %s: envelope has %d bytes, at most %d fit: %w", m.ID, len(m.Envelope), limit, driver.ErrTooLarge)
 	}
 	return nil
 }
@@ -114,7 +125,7 @@ func countTasks(ps []posting) (n int) {
 // admit enters the task of p among the living, with its record, unless the ID
 // is alive already. Of a task that replaces settled, neither the old message
 // nor the record that tells of it counts.
-func (sp *space) admit(p *posting, settled *task, now instant) bool {
+func (sp *space) admit(c *change, p *posting, settled *task, now instant) error {
 	t, sh := p.task, p.task.shard
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -128,48 +139,30 @@ func (sp *space) admit(p *posting, settled *task, now instant) bool {
 	} else {
 		e = p.key.recorded(now.at)
 	}
-	if e.alive(v, settled) {
-		return false
+	if !c.mayHold(e) {
+		return errHeld
 	}
+	if e.alive(v, settled) {
+		return driver.ErrDuplicate
+	}
+	replaces := settled != nil && settled.msg.ID == t.msg.ID
+	if u != nil && !replaces && driver.CheckPublish(e.record, v) != nil {
+		return driver.ErrDuplicate
+	}
+	c.hold(sh, e)
 	if u != nil {
-		replaces := settled != nil && settled.msg.ID == t.msg.ID
-		if !replaces && driver.CheckPublish(e.record, v) != nil {
-			return false
-		}
-		sh.apply(e, u, now)
+		sh.apply(c, e, u, now)
 	}
 	e.link(t)
-	return true
+	c.enter(p, now)
+	return nil
 }
 
 // apply writes u, unless the record refuses it.
-func (sh *shard) apply(e *entry, u *driver.Update, now instant) {
+func (sh *shard) apply(c *change, e *entry, u *driver.Update, now instant) {
 	if driver.CheckUpdate(e.record, u, false) == nil {
-		c := u.Clone()
-		sh.put(e, driver.NextUpdated(e.record, &c, now.ms), now)
-	}
-}
-
-// enqueue stores ps, each queue under one lock. The queues of a batch are few,
-// mostly one. It clears ps.
-func (sp *space) enqueue(ps []posting) {
-	for i := range ps {
-		q := ps[i].queue()
-		if q == nil {
-			continue
-		}
-		q.mu.Lock()
-		now := sp.store.now()
-		q.tick(now.at) // what is due by now comes first
-		for j := i; j < len(ps); j++ {
-			if ps[j].queue() == q {
-				q.store(&ps[j], now)
-				ps[j] = posting{}
-			}
-		}
-		q.wake()
-		q.arm(now.at)
-		q.mu.Unlock()
+		cu := u.Clone()
+		sh.put(c, e, driver.NextUpdated(e.record, &cu, now.ms), now)
 	}
 }
 
@@ -190,5 +183,5 @@ func (q *queue) store(p *posting, now instant) {
 		q.add(p.task, now.at)
 		return
 	}
-	q.bury(p, now)
+	q.dead.add(p.dead)
 }

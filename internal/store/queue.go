@@ -25,6 +25,7 @@ type queue struct {
 	rings   [priorities]ring
 	mask    uint16 // bit p is set if rings[p] has tasks
 	ready   int
+	aside   int // tasks that wait for the end of a change
 	delayed dueHeap
 	// leased is sorted by expiry without effort: all leases of a queue are
 	// equally long, and a renewed one goes to the end.
@@ -105,7 +106,27 @@ func (q *queue) grant(t *task, s *subscription, now int64) {
 func (q *queue) ungrant(t *task) {
 	q.leased.remove(&t.lease)
 	q.leases--
-	t.place, t.holder = gone, nil
+	t.place, t.holder, t.marked = gone, nil, false
+}
+
+// wait sets t aside until the change that holds its entry has ended. The shard
+// is locked as well.
+func (q *queue) wait(t *task) {
+	t.place = waiting
+	q.aside++
+	h := t.entry.held
+	h.waiting = append(h.waiting, t)
+}
+
+// resume makes a task ready again that waits for the end of a change.
+func (q *queue) resume(t *task) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if t.place == waiting {
+		q.aside--
+		q.putBack(t, q.space.store.now().at)
+		q.wake()
+	}
 }
 
 // renew gives t a full lease from now.
@@ -145,6 +166,12 @@ func (q *queue) expire(now int64) {
 	}
 	for _, t := range slices.Backward(died) { // the last goes in first: nothing moves
 		q.putBack(t, now)
+	}
+	if step := q.space.note(); step != nil {
+		for _, t := range died {
+			step.PutDeaths(t.seq, t.deaths)
+		}
+		step.Commit(false, nil)
 	}
 }
 

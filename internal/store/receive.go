@@ -16,7 +16,7 @@ import (
 // is ready there wakes the next (see unpark).
 func (s *subscription) Receive(ctx context.Context, limit int) ([]*driver.Delivery, error) {
 	if limit < 1 {
-		return nil, s.broker.space.store.failure("receive", fmt.Errorf("max is %d, want at least 1", limit))
+		return nil, s.broker.space.store.wrap("receive", fmt.Errorf("max is %d, want at least 1", limit))
 	}
 	if err := s.check(ctx); err != nil {
 		return nil, err
@@ -31,6 +31,7 @@ func (s *subscription) Receive(ctx context.Context, limit int) ([]*driver.Delive
 		}
 		select {
 		case <-s.wake:
+		case <-s.broker.space.store.down:
 		case <-ctx.Done():
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -44,9 +45,9 @@ func (s *subscription) Receive(ctx context.Context, limit int) ([]*driver.Delive
 // signalled when there may be.
 func (s *subscription) try(limit int) (ds []*driver.Delivery, wait bool, err error) {
 	s.mu.Lock()
-	if s.stopped || s.closed.Load() {
+	if err := s.over(); err != nil {
 		s.mu.Unlock()
-		return nil, false, driver.ErrClosed
+		return nil, false, err
 	}
 	n := min(limit, s.prefetch-int(s.held.Load()))
 	if n <= 0 {
@@ -56,16 +57,35 @@ func (s *subscription) try(limit int) (ds []*driver.Delivery, wait bool, err err
 		return nil, int(s.held.Load()) >= s.prefetch, nil
 	}
 	cs := s.claimAll(n)
+	marks := s.marks
+	s.marks = nil
 	s.unpark()
 	if len(cs) == 0 {
 		defer s.mu.Unlock()
 		return nil, s.park(n), nil
+	}
+	if marks != nil {
+		s.claims = nil // cs is in use while others may claim
+		s.mu.Unlock()
+		if err := s.keepMarks(marks, cs); err != nil {
+			return nil, false, err
+		}
+		return deliveries(cs), false, nil
 	}
 	ds = deliveries(cs)
 	clear(cs)
 	s.claims = cs[:0]
 	s.mu.Unlock()
 	return ds, false, nil
+}
+
+// over returns why there is nothing more to receive, nil if there may be.
+// s.mu is held.
+func (s *subscription) over() error {
+	if s.stopped || s.closed.Load() {
+		return driver.ErrClosed
+	}
+	return s.broker.space.store.failure()
 }
 
 // claimAll claims up to n tasks. s.mu is held.

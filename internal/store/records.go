@@ -7,9 +7,10 @@ import (
 	"github.com/chicory-go/chicory/driver"
 )
 
-// age does to the record what time has done since the last look.
-func (e *entry) age(now int64) {
-	for e.record != nil && e.expires != 0 && now >= e.expires {
+// age does to the record what time has done since the last look. A journal
+// need not know: it keeps when the record expires.
+func (sh *shard) age(e *entry, now int64) {
+	for e.held == nil && e.record != nil && e.expires != 0 && now >= e.expires {
 		switch r := e.record; {
 		case !r.Skeleton && r.State.Terminal() && !r.Held:
 			*e.record = *driver.SkeletonOf(r)
@@ -18,15 +19,36 @@ func (e *entry) age(now int64) {
 			e.expires += int64(driver.SafetyAge)
 		default:
 			*e.room, e.record, e.expires = driver.Record{}, nil, 0
+			if step := sh.space.note(); step != nil {
+				step.DropRecord(e.id)
+				step.Commit(false, nil)
+			}
 		}
 	}
 }
 
-// put makes r the record of e and tells those who wait for it.
-func (sh *shard) put(e *entry, r *driver.Record, now instant) {
+// put makes r the record of e, in c, and tells those who wait for it. What is
+// put outside of a change is not kept by the journal.
+func (sh *shard) put(c *change, e *entry, r *driver.Record, now instant) {
 	sh.keep(e, r, expiry(r, now))
-	if r.State.Terminal() {
-		sh.space.announce(e)
+	sh.log(c, e, now)
+	if !r.State.Terminal() {
+		return
+	}
+	if e.held != nil {
+		e.held.announce = true
+		return
+	}
+	sh.space.announce(e)
+}
+
+// log has the journal keep the record of e in c.
+func (sh *shard) log(c *change, e *entry, now instant) {
+	if c == nil {
+		return
+	}
+	if step := c.log(); step != nil {
+		step.PutRecord(e.record, now.unixMilli(e.expires))
 	}
 }
 
@@ -59,7 +81,8 @@ func expiry(r *driver.Record, now instant) int64 {
 }
 
 // meet tells a cancellation from outside that its message, or somebody with a
-// verdict about it, came by: its time to live begins.
+// verdict about it, came by: its time to live begins. Nobody waits for the
+// journal to know.
 func (sh *shard) meet(e *entry, now instant) {
 	if e.record == nil || !e.record.Held {
 		return
@@ -67,6 +90,10 @@ func (sh *shard) meet(e *entry, now instant) {
 	r := *e.record
 	r.Held = false
 	sh.keep(e, &r, expiry(&r, now))
+	if step := sh.space.note(); step != nil {
+		step.PutRecord(e.record, now.unixMilli(e.expires))
+		step.Commit(false, nil)
+	}
 }
 
 // alive reports whether a message or a dead letter of e, except one message,

@@ -55,6 +55,21 @@ type itemErrors struct {
 	errs []error
 }
 
+// at returns the error of item i.
+func (e *itemErrors) at(i int) error {
+	if e.errs == nil {
+		return nil
+	}
+	return e.errs[i]
+}
+
+// setOnce sets the error of item i, unless it has one.
+func (e *itemErrors) setOnce(i int, err error) {
+	if e.at(i) == nil {
+		e.set(i, err)
+	}
+}
+
 func (e *itemErrors) set(i int, err error) {
 	if err == nil {
 		return

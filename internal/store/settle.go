@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/chicory-go/chicory/driver"
 )
@@ -21,28 +22,13 @@ func (s *subscription) Settle(ctx context.Context, ss []driver.Settlement) error
 	if err := s.check(ctx); err != nil {
 		return err
 	}
-	errs, w := itemErrors{n: len(ss)}, getScratch()
+	w := getScratch()
 	defer w.free()
-	s.prepare(w, ss, &errs)
-	var sum tally
-	now := w.queues.lock(s.broker.space.store)
-	for i := range w.settling {
-		if one := &w.settling[i]; one.token != nil {
-			errs.set(i, s.settle(one, now, &sum))
-		}
-	}
-	w.queues.unlock(now)
-	s.broker.space.store.pending.Add(int64(sum.pending))
-	if sum.settled > 0 {
-		s.credit(sum.settled)
-	}
-	return errs.batch()
-}
-
-// A tally sums up what a batch changed.
-type tally struct {
-	settled int // deliveries that gave their credit back
-	pending int // messages added, less those removed
+	r := rounds{space: s.broker.space, n: len(ss)}
+	s.prepare(w, ss, r.errors())
+	r.queues = w.queues
+	r.decide = func(c *change, i int, now instant) error { return s.settle(c, &w.settling[i], now) }
+	return r.run(ctx)
 }
 
 // prepare copies what will be kept, outside of all locks, and collects the
@@ -57,6 +43,10 @@ func (s *subscription) prepare(w *scratch, ss []driver.Settlement, errs *itemErr
 		}
 		var err error
 		if one.then, err = s.prepareThen(w, ss[i].Then); err != nil {
+			errs.set(i, err)
+			continue
+		}
+		if err := s.broker.space.store.checkUpdate(ss[i].Record); err != nil {
 			errs.set(i, err)
 			continue
 		}
@@ -92,57 +82,103 @@ func tokenOf(d *driver.Delivery) *token {
 	return k
 }
 
-// settle carries w out. Its queues are locked.
-func (s *subscription) settle(w *settling, now instant, sum *tally) error {
+// settle decides that c carries w out. Its queues are locked.
+func (s *subscription) settle(c *change, w *settling, now instant) error {
 	t := w.token.task
+	if other := w.token.leaves(s); other != nil && other != c {
+		c.blocked = other
+		return errHeld
+	}
 	if !w.token.current(s) {
 		return driver.ErrLeaseLost
 	}
-	err := s.broker.space.conclude(t, w, now)
+	if !c.holdAll(t, w.then, now) {
+		return errHeld
+	}
+	err := s.broker.space.conclude(c, t, w, now)
 	if errors.Is(err, driver.ErrStarted) {
 		return err
 	}
-	t.queue.ungrant(t)
-	sum.settled++
-	if err != nil || w.Action == driver.Ack {
-		sum.pending--
-	} else if w.Delay > 0 {
-		t.returned = true
-		t.queue.hold(t, now.at+int64(w.Delay))
-	} else {
-		t.queue.putBack(t, now.at)
-	}
+	c.depart(t, err == nil && w.Action == driver.Release, w.Delay, now)
+	c.sub = s
+	c.credits++
 	if err == nil {
-		s.follow(t, w.then, now, sum)
+		s.follow(c, t, w.then, now)
 	}
 	return err
 }
 
-// follow stores what follows on t. A message that is alive already is not
-// stored twice: somebody else has finished the verdict.
-func (s *subscription) follow(t *task, then []posting, now instant, sum *tally) {
+// holdAll holds every entry that a settlement of t may change, or says that it
+// cannot.
+func (c *change) holdAll(t *task, then []posting, now instant) bool {
+	if c.ended == nil {
+		return true
+	}
+	t.shard.mu.Lock()
+	ok := c.mayHold(t.entry)
+	if ok {
+		c.hold(t.shard, t.entry)
+	}
+	t.shard.mu.Unlock()
+	for i := 0; ok && i < len(then); i++ {
+		k := then[i].key
+		k.shard.mu.Lock()
+		e := k.entry(now.at)
+		if ok = c.mayHold(e); ok {
+			c.hold(k.shard, e)
+		}
+		k.shard.mu.Unlock()
+	}
+	return ok
+}
+
+// depart ends the lease of t, for good once c is applied.
+func (c *change) depart(t *task, stays bool, delay time.Duration, now instant) {
+	d := departure{task: t, from: leased, stays: stays}
+	t.queue.leased.remove(&t.lease)
+	t.place, t.change = leaving, c
+	c.queues.add(t.queue)
+	switch {
+	case !stays:
+		c.pending--
+		if step := c.log(); step != nil {
+			step.DropTask(t.seq)
+		}
+	case delay > 0:
+		d.due = now.at + int64(delay)
+		if step := c.log(); step != nil {
+			step.PutTask(t.stored(delay, now))
+		}
+	}
+	if stays && t.marked { // the hand-out is undone
+		c.log().PutDeaths(t.seq, t.deaths)
+	}
+	c.out = append(c.out, d)
+}
+
+// follow decides that c stores what follows on t. A message that is alive
+// already is not stored twice: somebody else has finished the verdict.
+func (s *subscription) follow(c *change, t *task, then []posting, now instant) {
 	for i := range then {
 		p := &then[i]
-		if p.task != nil {
-			if !s.broker.space.admit(p, t, now) {
-				continue
-			}
-			sum.pending++
+		if p.task == nil {
+			p.key.bury(c, p, now)
+		} else if s.broker.space.admit(c, p, t, now) == nil {
+			c.pending++
 		}
-		p.queue().store(p, now)
 	}
 }
 
 // conclude writes the record of a settlement and takes t, unless it is given
 // back, out of the living. After ErrStarted nothing has changed; with ErrStale
 // the message is gone.
-func (sp *space) conclude(t *task, w *settling, now instant) error {
+func (sp *space) conclude(c *change, t *task, w *settling, now instant) error {
 	sh := t.shard
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	var err error
 	if sp.covering.Load() {
-		if err = sh.verdict(t.entry, w.update, now); errors.Is(err, driver.ErrStarted) {
+		if err = sh.verdict(c, t.entry, w.update, now); errors.Is(err, driver.ErrStarted) {
 			return err
 		}
 		if err != nil || w.update == nil && w.Action == driver.Ack {
@@ -157,17 +193,17 @@ func (sp *space) conclude(t *task, w *settling, now instant) error {
 
 // verdict writes u, which a current delivery vouches for. Its message is met,
 // so a cancellation does not wait for it.
-func (sh *shard) verdict(e *entry, u *driver.Update, now instant) error {
+func (sh *shard) verdict(c *change, e *entry, u *driver.Update, now instant) error {
 	if u == nil {
 		return nil
 	}
-	e.age(now.at)
+	sh.age(e, now.at)
 	if err := driver.CheckUpdate(e.record, u, true); err != nil {
 		return err
 	}
 	r := driver.NextUpdated(e.record, u, now.ms)
 	r.Held = false
-	sh.put(e, r, now)
+	sh.put(c, e, r, now)
 	return nil
 }
 
@@ -185,9 +221,10 @@ func (s *subscription) Extend(ctx context.Context, ds []*driver.Delivery) error 
 	errs := itemErrors{n: len(ds)}
 	now := queues.lock(s.broker.space.store)
 	for i, d := range ds {
-		if k := tokenOf(d); k != nil && k.current(s) {
+		switch k := tokenOf(d); {
+		case k != nil && k.current(s):
 			k.task.queue.renew(k.task, now.at)
-		} else {
+		case k == nil || k.leaves(s) == nil: // being settled is not lost
 			errs.set(i, driver.ErrLeaseLost)
 		}
 	}

@@ -32,6 +32,7 @@ type entry struct {
 	tasks   *task       // living messages
 	dead    *deadLetter // dead letters, in any queue
 	watch   []*notifications
+	held    *hold // by a change that the journal does not have yet
 }
 
 // A recorded is an entry with room for its record, in one allocation.
@@ -57,7 +58,7 @@ func (sp *space) key(id string) key {
 func (k key) find(now int64) *entry {
 	e := k.shard.entries.find(k.hash, k.id)
 	if e != nil {
-		e.age(now)
+		k.shard.age(e, now)
 	}
 	return e
 }
@@ -86,7 +87,7 @@ func (k key) recorded(now int64) *entry {
 
 // tidy drops e if there is nothing left in it.
 func (sh *shard) tidy(e *entry) {
-	if e.record == nil && e.tasks == nil && e.dead == nil && len(e.watch) == 0 {
+	if e.held == nil && e.record == nil && e.tasks == nil && e.dead == nil && len(e.watch) == 0 {
 		sh.entries.remove(e)
 	}
 }

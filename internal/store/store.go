@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
@@ -21,12 +22,17 @@ type Store struct {
 	nonce   string    // keeps copies of two stores apart
 	seed    maphash.Seed
 
+	runs     uint64 // granted runs are above
+	suspects uint64 // messages up to this number may have killed the process
+
 	copies  atomic.Uint64
 	pending atomic.Int64
 	max     atomic.Int64
 
 	life    sync.Mutex   // guards the coming and going of clients
 	clients atomic.Int64 // written under life
+	failed  atomic.Pointer[error]
+	down    chan struct{} // closed once failed is set
 
 	mu     sync.Mutex
 	spaces map[string]*space
@@ -36,6 +42,14 @@ type Store struct {
 type Options struct {
 	// Driver is the driver's name: in Info and before errors.
 	Driver string
+	// Journal, if not nil, keeps what the store holds: it is durable.
+	Journal Journal
+	// MaxMessage and MaxBody limit envelopes and results, in bytes; 0 is no
+	// limit.
+	MaxMessage, MaxBody int
+	// Nonce keeps the copies of two stores apart. A store that is restored has
+	// the one it had before. Empty: a random one.
+	Nonce string
 	// Left, if not nil, is called after the last client has gone, and again
 	// whenever that happens. Ask Idle under a lock of your own before you let
 	// the store go: a new client may have come.
@@ -47,11 +61,15 @@ func New(o Options) *Store {
 	return &Store{
 		options: o,
 		base:    time.Now(),
-		nonce:   strconv.FormatUint(rand.Uint64N(1<<40), 36) + "-",
+		nonce:   cmp.Or(o.Nonce, NewNonce()) + "-",
 		seed:    maphash.MakeSeed(),
+		down:    make(chan struct{}),
 		spaces:  map[string]*space{},
 	}
 }
+
+// NewNonce returns a random nonce.
+func NewNonce() string { return strconv.FormatUint(rand.Uint64N(1<<40), 36) }
 
 // SetMax limits how many messages may be pending: ready, delayed or leased.
 // A publish beyond is refused with [driver.ErrFull], which is transient.
@@ -160,9 +178,9 @@ func (s *Store) reserve(n int) int {
 	return n - int(over)
 }
 
-// copyNames returns n names of stored messages. They share one allocation.
-// The slice is w's.
-func (s *Store) copyNames(w *scratch, n int) []string {
+// copyNames returns n names of stored messages, which share one allocation,
+// and the number that the first is made of. The slice is w's.
+func (s *Store) copyNames(w *scratch, n int) ([]string, uint64) {
 	w.text, w.ends = w.text[:0], w.ends[:0]
 	last := s.copies.Add(uint64(n))
 	for i := range n {
@@ -175,8 +193,11 @@ func (s *Store) copyNames(w *scratch, n int) []string {
 		w.names = append(w.names, all[from:end])
 		from = end
 	}
-	return w.names[len(w.names)-n:]
+	return w.names[len(w.names)-n:], last - uint64(n-1)
 }
+
+// copyName returns the name that is made of seq.
+func (s *Store) copyName(seq uint64) string { return s.nonce + strconv.FormatUint(seq, 36) }
 
 // A space is one namespace of a store.
 type space struct {
@@ -197,6 +218,7 @@ type space struct {
 
 func newSpace(s *Store, name string) *space {
 	sp := &space{store: s, name: name, queues: map[string]*queue{}}
+	sp.runs.Store(s.runs)
 	sp.sweeper.space = sp
 	for i := range sp.shards {
 		sp.shards[i].space = sp
@@ -237,7 +259,7 @@ func (sp *space) allQueues() []*queue {
 	return all
 }
 
-// failure names the driver and what it did before err.
-func (s *Store) failure(what string, err error) error {
+// wrap names the driver and what it did before err.
+func (s *Store) wrap(what string, err error) error {
 	return fmt.Errorf("%s: %s: %w", s.options.Driver, what, err)
 }

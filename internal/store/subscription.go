@@ -30,6 +30,7 @@ type subscription struct {
 	sources []*source
 	parked  bool // the sources are among the waiters of their queues
 	claims  []claim
+	marks   Step // hand-outs that the journal must count first, nil if none
 }
 
 // A source is one queue of a subscription.
@@ -51,13 +52,13 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 		return nil, err
 	}
 	if err := checkOptions(o); err != nil {
-		return nil, b.space.store.failure("subscribe", err)
+		return nil, b.space.store.wrap("subscribe", err)
 	}
 	s := &subscription{broker: b, strict: o.Strict, prefetch: o.Prefetch,
 		lease: o.Lease, wake: make(chan struct{}, 1)}
 	var err error
-	if s.sources, err = s.newSources(o.Queues); err != nil {
-		return nil, b.space.store.failure("subscribe", err)
+	if s.sources, err = s.newSources(ctx, o.Queues); err != nil {
+		return nil, b.space.store.wrap("subscribe", err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -87,9 +88,9 @@ func (s *subscription) SetQueues(ctx context.Context, specs []driver.QueueSpec) 
 	if err := s.check(ctx); err != nil {
 		return err
 	}
-	sources, err := s.newSources(specs)
+	sources, err := s.newSources(ctx, specs)
 	if err != nil {
-		return s.broker.space.store.failure("set queues", err)
+		return s.broker.space.store.wrap("set queues", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,7 +100,7 @@ func (s *subscription) SetQueues(ctx context.Context, specs []driver.QueueSpec) 
 	return nil
 }
 
-func (s *subscription) newSources(specs []driver.QueueSpec) ([]*source, error) {
+func (s *subscription) newSources(ctx context.Context, specs []driver.QueueSpec) ([]*source, error) {
 	var sources []*source
 	var queues lockSet
 	for _, spec := range specs {
@@ -117,25 +118,43 @@ func (s *subscription) newSources(specs []driver.QueueSpec) ([]*source, error) {
 		src.parked.value = src
 		sources = append(sources, src)
 	}
-	return sources, setLease(queues, s.lease)
+	return sources, s.broker.space.setLease(ctx, queues, s.lease)
 }
 
 // setLease stores the lease with all queues or, if one has another, with none.
-func setLease(queues lockSet, lease time.Duration) error {
+func (sp *space) setLease(ctx context.Context, queues lockSet, lease time.Duration) error {
 	if len(queues) == 0 {
 		return nil
 	}
-	now := queues.lock(queues[0].space.store)
-	defer queues.unlock(now)
-	for _, q := range queues {
-		if q.lease != 0 && q.lease != lease {
-			return fmt.Errorf("queue %q, stored lease %v, asked for %v: %w", q.name, q.lease, lease, driver.ErrLeaseMismatch)
+	fresh, err := queues.setLease(sp.store, lease)
+	if err != nil || len(fresh) == 0 {
+		return err
+	}
+	step := sp.note()
+	if step != nil {
+		for _, q := range fresh {
+			step.PutLease(q.name, lease)
 		}
 	}
-	for _, q := range queues {
-		q.lease = lease
+	return sp.store.keep(ctx, step, func() {})
+}
+
+// setLease returns the queues that had none.
+func (l lockSet) setLease(store *Store, lease time.Duration) (fresh []*queue, err error) {
+	now := l.lock(store)
+	defer l.unlock(now)
+	for _, q := range l {
+		if q.lease != 0 && q.lease != lease {
+			return nil, fmt.Errorf("queue %q, stored lease %v, asked for %v: %w", q.name, q.lease, lease, driver.ErrLeaseMismatch)
+		}
 	}
-	return nil
+	for _, q := range l {
+		if q.lease == 0 {
+			q.lease = lease
+			fresh = append(fresh, q)
+		}
+	}
+	return fresh, nil
 }
 
 // check says why a call must not begin.

@@ -85,7 +85,7 @@ func (sh *shard) sweep(now int64) int64 {
 	}
 	sh.next = 0
 	sh.entries.each(func(e *entry) {
-		e.age(now)
+		sh.age(e, now)
 		sh.tidy(e)
 		if e.expires != 0 && (sh.next == 0 || e.expires < sh.next) {
 			sh.next = e.expires

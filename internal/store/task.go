@@ -1,6 +1,10 @@
 package store
 
-import "github.com/chicory-go/chicory/driver"
+import (
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+)
 
 // A place says where a task is.
 type place uint8
@@ -10,12 +14,15 @@ const (
 	ready
 	delayed
 	leased
+	leaving // in a change that settles or purges it
+	waiting // would be handed out, but for a change of its ID
 )
 
 // A task is a stored message.
 type task struct {
 	msg   driver.Message // never changed
 	copy  string
+	seq   uint64 // the number that copy is made of
 	queue *queue
 	shard *shard
 	entry *entry // guarded by shard.mu
@@ -23,11 +30,13 @@ type task struct {
 
 	// The rest is guarded by queue.mu.
 	place    place
-	returned bool   // given back with a delay: it keeps its order
-	order    uint64 // place among the tasks of its priority
-	at       int64  // ready since; due at; leased until
-	token    uint64 // number of the last hand-out
-	deaths   int    // hand-outs that died
+	returned bool    // given back with a delay: it keeps its order
+	order    uint64  // place among the tasks of its priority
+	at       int64   // ready since; due at; leased until
+	token    uint64  // number of the last hand-out
+	deaths   int     // hand-outs that died
+	marked   bool    // the journal counts the hand-out as well
+	change   *change // that it is leaving in
 	holder   *subscription
 	lease    link[*task]
 }
@@ -43,6 +52,23 @@ type token struct {
 func (k *token) current(s *subscription) bool {
 	t := k.task
 	return t.place == leased && t.token == k.number && (s == nil || t.holder == s)
+}
+
+// leaves returns the change in which s settles the task, nil if it does not.
+func (k *token) leaves(s *subscription) *change {
+	if t := k.task; t.place == leaving && t.token == k.number && t.holder == s {
+		return t.change
+	}
+	return nil
+}
+
+// stored returns t as a journal keeps it.
+func (t *task) stored(delay time.Duration, now instant) *Task {
+	s := &Task{Seq: t.seq, Message: &t.msg, Since: now.ms}
+	if delay > 0 {
+		s.Due = now.unixMilli(now.at + int64(delay))
+	}
+	return s
 }
 
 // count is the Count of a delivery made now.

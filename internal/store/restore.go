@@ -1,0 +1,93 @@
+package store
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+)
+
+// A Restorer fills a new store with what its journal has kept. It is used by
+// one goroutine, before the store has clients.
+type Restorer struct {
+	store *Store
+	now   instant
+	tasks []restored
+}
+
+type restored struct {
+	task *task
+	at   int64 // Unix milliseconds since when it was ready, or will be
+}
+
+// A Past is what a restored store must know of the time before.
+type Past struct {
+	Last     uint64 // highest number of a message or dead letter
+	Suspects uint64 // messages up to it may have killed the process
+	Run      uint64 // runs that are granted are above
+}
+
+// Restore begins to fill s. The hand-outs of suspects are kept by the journal
+// before they take place.
+func (s *Store) Restore(p Past) *Restorer {
+	s.copies.Store(p.Last)
+	s.suspects, s.runs = p.Suspects, p.Run
+	return &Restorer{store: s, now: s.now()}
+}
+
+// Task restores a message that lives, of which deaths deliveries have died.
+func (r *Restorer) Task(namespace string, s *Task, deaths int) {
+	sp := r.store.space(namespace)
+	k := sp.key(s.Message.ID)
+	t := &task{msg: *s.Message, copy: r.store.copyName(s.Seq), seq: s.Seq,
+		queue: sp.queue(s.Message.Queue), shard: k.shard, deaths: deaths}
+	k.entry(r.now.at).link(t)
+	r.tasks = append(r.tasks, restored{t, max(s.Since, s.Due)})
+}
+
+// Record restores a record, which the store owns from then on.
+func (r *Restorer) Record(namespace string, rec *driver.Record, expires int64) {
+	k := r.store.space(namespace).key(rec.ID)
+	k.shard.keep(k.entry(r.now.at), rec, r.now.moment(expires))
+}
+
+// Dead restores a dead letter.
+func (r *Restorer) Dead(namespace string, seq uint64, m *driver.Message) {
+	sp := r.store.space(namespace)
+	d := &deadLetter{msg: m, queue: sp.queue(m.Queue), seq: seq}
+	e := sp.key(m.ID).entry(r.now.at)
+	d.twin, e.dead = e.dead, d
+	d.queue.dead.add(d)
+}
+
+// Lease restores the lease of a queue.
+func (r *Restorer) Lease(namespace, queue string, lease time.Duration) {
+	r.store.space(namespace).queue(queue).lease = lease
+}
+
+// Key restores a control key.
+func (r *Restorer) Key(namespace, key string, value []byte, expires int64) {
+	e := controlEntry{value: value, expires: r.now.moment(expires)}
+	r.store.space(namespace).control.put(key, e, r.now.at)
+}
+
+// Done ends the restoring. Messages are in line as they were: by the time
+// since when they were ready, equal ones by their number.
+func (r *Restorer) Done() {
+	slices.SortFunc(r.tasks, func(a, b restored) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.task.seq, b.task.seq))
+	})
+	for _, s := range r.tasks {
+		t, q := s.task, s.task.queue
+		q.orders++
+		t.order = q.orders
+		if at := r.now.moment(s.at); at > r.now.at {
+			q.hold(t, at)
+		} else {
+			q.enqueue(t, at)
+		}
+	}
+	r.store.pending.Store(int64(len(r.tasks)))
+	r.tasks = nil
+}
