@@ -72,9 +72,9 @@ func (r *Restorer) Key(namespace, key string, value []byte, expires int64) {
 	r.store.space(namespace).control.put(key, e, r.now.at)
 }
 
-// Done ends the restoring. Messages are in line as they were: by the time
+// Done ends the restoring, and returns how many messages there are. They are in line as they were: by the time
 // since when they were ready, equal ones by their number.
-func (r *Restorer) Done() {
+func (r *Restorer) Done() int {
 	slices.SortFunc(r.tasks, func(a, b restored) int {
 		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.task.seq, b.task.seq))
 	})
@@ -89,5 +89,5 @@ func (r *Restorer) Done() {
 		}
 	}
 	r.store.pending.Store(int64(len(r.tasks)))
-	r.tasks = nil
+	return len(r.tasks)
 }

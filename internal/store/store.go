@@ -196,6 +196,9 @@ func (s *Store) copyNames(w *scratch, n int) ([]string, uint64) {
 	return w.names[len(w.names)-n:], last - uint64(n-1)
 }
 
+// Last returns the highest number that was given out.
+func (s *Store) Last() uint64 { return s.copies.Load() }
+
 // copyName returns the name that is made of seq.
 func (s *Store) copyName(seq uint64) string { return s.nonce + strconv.FormatUint(seq, 36) }
 

@@ -1,0 +1,235 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+	bbolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+const (
+	fillPercent = 0.9     // keys rise, mostly
+	maxSteps    = 4096    // of a commit
+	maxBytes    = 8 << 20 // of a commit
+	linger      = 150 * time.Microsecond
+	fullFor     = time.Second // a full file refuses new messages without trying
+)
+
+// A writer is the one goroutine that writes a file. It is its store's journal:
+// what is submitted while a commit is in progress is the next commit.
+type writer struct {
+	db    *bbolt.DB
+	ended chan struct{}
+	wake  chan struct{} // capacity 1: look again
+
+	mu      sync.Mutex
+	queue   []*step
+	stopped bool  // no more steps come
+	broken  error // nothing is written any more
+
+	full time.Time // until when new messages are refused; the goroutine's
+	last int       // steps of the last commit; the goroutine's
+}
+
+func newWriter(db *bbolt.DB) *writer {
+	w := &writer{db: db, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
+	go w.run()
+	return w
+}
+
+// errStopped is what steps get that come after the file was closed.
+var errStopped = errors.New("bolt: the file is closed")
+
+func (w *writer) submit(s *step) {
+	w.mu.Lock()
+	if w.stopped {
+		w.mu.Unlock()
+		go s.end(driver.Transient(errStopped)) // not here: locks may be held
+		return
+	}
+	w.queue = append(w.queue, s)
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// stop ends the writer once all that was submitted is written.
+func (w *writer) stop() {
+	w.mu.Lock()
+	w.stopped = true
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	<-w.ended
+}
+
+// abandon ends the writer as the death of its process would.
+func (w *writer) abandon() {
+	w.mu.Lock()
+	w.broken = errStopped
+	w.mu.Unlock()
+	w.stop()
+}
+
+func (w *writer) run() {
+	defer close(w.ended)
+	debug.SetPanicOnFault(true) // a fault in the mapped file must not kill the process
+	for range w.wake {
+		for {
+			batch, stopped := w.take()
+			if len(batch) == 0 {
+				if stopped {
+					return
+				}
+				break
+			}
+			w.write(batch)
+		}
+	}
+}
+
+// take returns the steps of the next commit, and whether the writer is stopped.
+func (w *writer) take() ([]*step, bool) {
+	w.linger()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, size := 0, 0
+	for n < len(w.queue) && n < maxSteps && (n == 0 || size < maxBytes) {
+		size += w.queue[n].size
+		n++
+	}
+	batch := w.queue[:n:n]
+	if w.queue = w.queue[n:]; len(w.queue) == 0 {
+		w.queue = nil
+	}
+	return batch, w.stopped
+}
+
+// linger waits, for a moment, for as many steps as last time. Without it, those
+// that wait for a commit fall into two halves, which take turns. Who is alone
+// never waits.
+func (w *writer) linger() {
+	if w.last <= 1 {
+		return
+	}
+	begin := time.Now()
+	for i := 0; i < 1000 && time.Since(begin) < linger; i++ { // time may stand still
+		w.mu.Lock()
+		enough := len(w.queue) >= w.last || w.stopped
+		w.mu.Unlock()
+		if enough {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// write commits batch, without the new messages if the file is full, and tells
+// each step how it has ended.
+func (w *writer) write(batch []*step) {
+	w.last = len(batch)
+	if time.Now().Before(w.full) {
+		batch = refuse(batch, fmt.Errorf("bolt: %s: %w", w.db.Path(), driver.ErrFull))
+	}
+	err := w.commit(batch)
+	if isFull(err) {
+		w.full = time.Now().Add(fullFor)
+		full := fmt.Errorf("bolt: %s: %w: %w", w.db.Path(), driver.ErrFull, err)
+		if rest := refuse(batch, full); len(rest) < len(batch) {
+			batch, err = rest, w.commit(rest)
+		}
+		if isFull(err) {
+			err = driver.Transient(full)
+		}
+	}
+	for _, s := range batch {
+		s.end(err)
+	}
+}
+
+// refuse ends the steps of batch that only add, and returns the others.
+func refuse(batch []*step, err error) (rest []*step) {
+	for _, s := range batch {
+		if s.refusable {
+			s.end(driver.Transient(err))
+		} else {
+			rest = append(rest, s)
+		}
+	}
+	return rest
+}
+
+// commit writes batch in one transaction. An error is transient or isFull if
+// certainly nothing was written; otherwise nothing is written ever after.
+func (w *writer) commit(batch []*step) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	w.mu.Lock()
+	broken := w.broken
+	w.mu.Unlock()
+	if broken != nil {
+		return driver.Transient(broken)
+	}
+	id, err := w.update(batch)
+	if err == nil {
+		return nil
+	}
+	if isFull(err) && w.before(id) {
+		return err
+	}
+	err = fmt.Errorf("bolt: %s: a commit failed and its outcome is unknown; "+
+		"close the application and open the file again: %v", w.db.Path(), err)
+	w.mu.Lock()
+	w.broken = err
+	w.mu.Unlock()
+	return err
+}
+
+func (w *writer) update(batch []*step) (id int, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	err = w.db.Update(func(tx *bbolt.Tx) error {
+		id = tx.ID()
+		for _, s := range batch {
+			if err := s.apply(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return id, err
+}
+
+// before reports whether the file is certainly as it was before transaction id.
+func (w *writer) before(id int) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	w.db.View(func(tx *bbolt.Tx) error {
+		ok = tx.ID() < id
+		return nil
+	})
+	return ok
+}
+
+// isFull reports whether err says that there is no more room.
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, berrors.ErrMaxSizeReached)
+}
