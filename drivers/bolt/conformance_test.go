@@ -2,7 +2,6 @@ package bolt_test
 
 import (
 	"context"
-	"flag"
 	"path/filepath"
 	"testing"
 	"time"
@@ -13,22 +12,28 @@ import (
 	"github.com/chicory-go/chicory/drivers/memory"
 )
 
-var realTime = flag.Bool("bolt.realtime", false, "run the conformance suite in real time as well")
-
-// A mix says which of a harness's stores is the file, and which is memory.
+// A mix says what of a harness is a file; the rest is memory.
 type mix struct{ broker, backend bool }
+
+var (
+	both        = mix{true, true}
+	brokerOnly  = mix{broker: true}
+	backendOnly = mix{backend: true}
+)
 
 func (m mix) harness(bubble bool) conformance.NewHarness {
 	return func(tb testing.TB) *conformance.Harness {
-		path := filepath.Join(tb.TempDir(), "jobs.db")
-		other := memory.New()
+		path, other := filepath.Join(tb.TempDir(), "jobs.db"), memory.New()
 		h := &conformance.Harness{Bubble: bubble, Restart: func(testing.TB) { bolt.Abandon(path) }}
+		if !bubble {
+			h.Parallel, h.Lease, h.Slack = 16, 2*time.Second, time.Second
+		}
 		h.OpenBroker = func(tb testing.TB, namespace string) driver.Broker {
 			if !m.broker {
 				return other.Broker(namespace)
 			}
 			s := open(tb, path)
-			defer s.Close()
+			defer s.Close() // the broker has it
 			return s.Broker(namespace)
 		}
 		h.OpenBackend = func(tb testing.TB, namespace string, _ driver.Broker) driver.Backend {
@@ -36,11 +41,8 @@ func (m mix) harness(bubble bool) conformance.NewHarness {
 				return other.Backend(namespace)
 			}
 			s := open(tb, path)
-			defer s.Close()
+			defer s.Close() // the backend has it
 			return s.Backend(namespace)
-		}
-		if !m.broker && !m.backend || !bubble {
-			h.Parallel, h.Lease, h.Slack = 16, 2*time.Second, time.Second
 		}
 		return h
 	}
@@ -55,10 +57,23 @@ func open(tb testing.TB, path string) *bolt.Store {
 	return s
 }
 
+func all(t *testing.T, newHarness conformance.NewHarness) {
+	conformance.RunBroker(t, newHarness)
+	conformance.RunBackend(t, newHarness)
+	conformance.RunApp(t, newHarness)
+}
+
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	m := mix{true, true}
-	conformance.RunBroker(t, m.harness(true))
-	conformance.RunBackend(t, m.harness(true))
-	conformance.RunApp(t, m.harness(true))
+	all(t, both.harness(true))
+}
+
+func TestConformanceMemoryBackend(t *testing.T) {
+	t.Parallel()
+	conformance.RunApp(t, brokerOnly.harness(true))
+}
+
+func TestConformanceMemoryBroker(t *testing.T) {
+	t.Parallel()
+	conformance.RunApp(t, backendOnly.harness(true))
 }
