@@ -47,6 +47,9 @@ func preflight(path string) error {
 	if err != nil {
 		return err
 	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("it is no regular file: %v", info.Mode())
+	}
 	m, err := newestMeta(f)
 	if err != nil {
 		return err
