@@ -10,6 +10,7 @@ import (
 
 	"github.com/chicory-go/chicory/driver"
 	"github.com/chicory-go/chicory/drivers/bolt"
+	bbolt "go.etcd.io/bbolt"
 )
 
 const lease = 30 * time.Second
@@ -162,4 +163,21 @@ func wantErr(t testing.TB, what string, got, want error) {
 	if !errors.Is(got, want) {
 		t.Errorf("%s: got error %v, want %v", what, got, want)
 	}
+}
+
+// countKeys counts the keys of a bucket in a file that is closed.
+func countKeys(t testing.TB, path, bucket string) (n int) {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.View(func(tx *bbolt.Tx) error {
+		if b := tx.Bucket([]byte(bucket)); b != nil {
+			return b.ForEach(func(_, _ []byte) error { n++; return nil })
+		}
+		return nil
+	})
+	return n
 }

@@ -1,0 +1,121 @@
+package bolt_test
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/drivers/bolt"
+)
+
+// fillUp publishes until the file takes no more, and returns the IDs that were
+// acknowledged.
+func fillUp(p *pair) (ids []string) {
+	p.t.Helper()
+	body := make([]byte, 16<<10)
+	for i := range 100000 {
+		m := tracked(name(i))
+		m.Envelope = body
+		err := driver.ItemError(p.broker.Publish(p.t.Context(), []*driver.Message{m}), 0, 1)
+		if err == nil {
+			ids = append(ids, m.ID)
+			continue
+		}
+		wantErr(p.t, "Publish", err, driver.ErrFull)
+		wantErr(p.t, "Publish", err, driver.ErrTransient)
+		return ids
+	}
+	p.t.Fatal("the file is never full")
+	return nil
+}
+
+// drain works off what is there, and returns the IDs.
+func drain(p *pair) (ids []string) {
+	p.t.Helper()
+	for {
+		ds := p.receive(50)
+		if len(ds) == 0 {
+			return ids
+		}
+		for _, d := range ds {
+			p.succeed(d, time.Hour)
+			ids = append(ids, d.ID)
+		}
+	}
+}
+
+// checkFull fills p's file. What was acknowledged is there, also after a crash;
+// it can be worked off, and then there is room again.
+func checkFull(t *testing.T, p *pair) {
+	t.Helper()
+	stored := fillUp(p)
+	if len(stored) < 100 {
+		t.Fatalf("only %d messages fit", len(stored))
+	}
+	want(t, "messages", p.stats().Ready, len(stored))
+	want(t, "the refused has a record", p.state(name(len(stored))), "")
+	p = p.crash()
+	want(t, "messages after a crash", p.stats().Ready, len(stored))
+	got := drain(p)
+	want(t, "worked off", len(got), len(stored))
+	for i, id := range got {
+		want(t, "order", id, stored[i])
+		want(t, "state", p.state(id), driver.Success)
+	}
+	time.Sleep(2 * time.Second) // new messages are tried again
+	p.publish(message("again"))
+	want(t, "published again", p.one().ID, "again")
+}
+
+func TestMaxSize(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		checkFull(t, newPair(t, &bolt.Options{MaxSize: 32 << 20}))
+	})
+}
+
+// TestFullRefusesAtOnce does not try each new message on a file that is full.
+func TestFullRefusesAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, &bolt.Options{MaxSize: 32 << 20})
+		fillUp(p)
+		err := p.broker.Publish(t.Context(), []*driver.Message{message("small")})
+		wantErr(t, "Publish", err, driver.ErrFull)
+		p.succeed(p.one(), time.Hour)
+		time.Sleep(2 * time.Second)
+		p.publish(message("small"))
+	})
+}
+
+func TestMaxPending(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, &bolt.Options{MaxPending: 2})
+	err := p.broker.Publish(t.Context(), []*driver.Message{message("a"), message("b"), message("c")})
+	for i, w := range []error{nil, nil, driver.ErrFull} {
+		if got := driver.ItemError(err, i, 3); !errors.Is(got, w) {
+			t.Errorf("message %d: got %v, want %v", i, got, w)
+		}
+	}
+	p = p.reopen()
+	want(t, "messages", p.stats().Ready, 2)
+}
+
+// TestTooLarge refuses what would not fit, and stores the rest.
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, nil)
+	m := message("large")
+	m.Envelope = make([]byte, p.broker.Info().MaxMessage+1)
+	err := p.broker.Publish(t.Context(), []*driver.Message{message("small"), m})
+	wantErr(t, "small", driver.ItemError(err, 0, 2), nil)
+	wantErr(t, "large", driver.ItemError(err, 1, 2), driver.ErrTooLarge)
+	d := p.one()
+	u := driver.Update{ID: d.ID, Attempt: 1, State: driver.Success, Body: make([]byte, p.backend.Info().MaxBody+1)}
+	err = p.sub.Settle(t.Context(), []driver.Settlement{{Delivery: d, Record: &u}})
+	wantErr(t, "Settle", driver.ItemError(err, 0, 1), driver.ErrTooLarge)
+	u.Body = u.Body[1:]
+	p.settle(driver.Settlement{Delivery: d, Record: &u})
+}
