@@ -18,3 +18,15 @@ func Abandon(path string) {
 	files.remove(found)
 	close(found.closed)
 }
+
+// Break makes every commit to the file of path fail from now on, in a way that
+// says nothing about its outcome.
+func Break(path string) {
+	files.mu.Lock()
+	defer files.mu.Unlock()
+	for _, s := range files.all {
+		if s.path == path {
+			s.file.db.Close()
+		}
+	}
+}
