@@ -1,5 +1,7 @@
 package bolt
 
+import "os"
+
 // Abandon closes the file of path as the death of its process would. Clients
 // that are open are of no use any more.
 func Abandon(path string) {
@@ -29,4 +31,15 @@ func Break(path string) {
 			s.file.db.Close()
 		}
 	}
+}
+
+// Used returns how many bytes of a file are in use.
+func Used(path string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	m, err := newestMeta(f)
+	return int64(m.pages) * int64(m.pageSize), err
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/chicory-go/chicory/internal/store"
@@ -28,6 +29,7 @@ type file struct {
 	info   fs.FileInfo
 	log    *slog.Logger
 	db     *bbolt.DB
+	handle *os.File // of db
 	meta   meta
 	writer *writer
 	core   *store.Store
@@ -54,21 +56,24 @@ func explain(err error) error {
 }
 
 func (f *file) open(o *Options, left func()) (err error) {
-	if err := f.connect(); err != nil {
-		return err
-	}
+	// bbolt panics over what is damaged, and mapped memory may fault.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("it is damaged: %v", p)
-		}
-		if err != nil {
+			f.discard()
+		} else if err != nil && f.db != nil {
 			f.db.Close()
 		}
 	}()
+	if err := f.connect(); err != nil {
+		return err
+	}
 	if err := f.restore(left); err != nil {
 		return err
 	}
 	f.core.SetMax(o.MaxPending)
+	go f.writer.run()
 	return nil
 }
 
@@ -81,12 +86,11 @@ func (f *file) connect() error {
 				return err
 			}
 		}
-		var handle *os.File
-		db, err := bbolt.Open(f.path, 0o600, f.options(&handle))
+		db, err := bbolt.Open(f.path, 0o600, f.options())
 		if err != nil {
 			return err
 		}
-		opened, err := handle.Stat()
+		opened, err := f.handle.Stat()
 		if err != nil {
 			db.Close()
 			return err
@@ -99,17 +103,16 @@ func (f *file) connect() error {
 	}
 }
 
-func (f *file) options(handle **os.File) *bbolt.Options {
+func (f *file) options() *bbolt.Options {
 	o := &bbolt.Options{
 		Timeout:        lockTimeout,
 		NoFreelistSync: true,
 		FreelistType:   bbolt.FreelistMapType,
 		MaxSize:        int(f.limit),
 		NoStatistics:   true,
-		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-			h, err := os.OpenFile(name, flag, mode)
-			*handle = h
-			return h, err
+		OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+			f.handle, err = os.OpenFile(name, flag, mode)
+			return f.handle, err
 		},
 	}
 	if canMapAhead {
@@ -118,40 +121,32 @@ func (f *file) options(handle **os.File) *bbolt.Options {
 	return o
 }
 
-// restore reads the file into a new store, whose journal it becomes.
+// restore reads the file into a new store, whose journal the file becomes.
+// Nothing is written before all was read.
 func (f *file) restore(left func()) error {
-	var last uint64
-	err := f.db.Update(func(tx *bbolt.Tx) (err error) {
+	err := f.db.View(func(tx *bbolt.Tx) (err error) {
 		if f.meta, err = readMeta(tx); err != nil {
 			return err
 		}
-		if last = highest(tx, &f.meta); f.meta.unclean {
-			f.meta.suspects = last
-		}
-		return f.meta.begin(tx)
+		return f.load(tx, left)
 	})
 	if err != nil {
 		return err
+	}
+	return f.db.Update(f.meta.begin)
+}
+
+func (f *file) load(tx *bbolt.Tx, left func()) error {
+	begin, last := time.Now(), highest(tx, &f.meta)
+	if f.meta.unclean {
+		f.meta.suspects = last
 	}
 	f.writer = newWriter(f.db)
 	f.core = store.New(store.Options{Driver: driverName, Journal: f.writer, Nonce: f.meta.nonce,
 		MaxMessage: maxValue, MaxBody: maxValue, Left: left})
-	if err := f.load(last); err != nil {
-		f.writer.stop()
-		return err
-	}
-	return nil
-}
-
-func (f *file) load(last uint64) error {
-	begin := time.Now()
-	to := f.core.Restore(store.Past{Last: last, Suspects: f.meta.suspects, Run: f.meta.opened << 32})
-	l := loader{to: to, log: f.log}
-	err := f.db.View(func(tx *bbolt.Tx) error {
-		l.tx = tx
-		return l.load()
-	})
-	if err != nil {
+	to := f.core.Restore(store.Past{Last: last, Suspects: f.meta.suspects, Run: (f.meta.opened + 1) << 32})
+	l := loader{tx: tx, to: to, log: f.log}
+	if err := l.load(); err != nil {
 		return err
 	}
 	n := to.Done()
@@ -164,11 +159,21 @@ func (f *file) load(last uint64) error {
 func (f *file) close() error {
 	f.writer.stop()
 	if f.writer.broken != nil {
-		return f.db.Close()
+		f.discard()
+		return nil
 	}
 	f.db.NoFreelistSync = false
 	err := f.db.Update(func(tx *bbolt.Tx) error { return f.meta.end(tx, f.core.Last()) })
 	return errors.Join(err, f.db.Close())
+}
+
+// discard lets go of the file, and of its lock, when bbolt may have panicked:
+// then it does not let go of its own locks, and closing it would never end.
+// What is mapped stays mapped.
+func (f *file) discard() {
+	if f.handle != nil {
+		f.handle.Close()
+	}
 }
 
 // abandon closes the file as the death of the process would.

@@ -1,13 +1,11 @@
 package bolt
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
 	"os"
-	"runtime/debug"
 
 	bbolt "go.etcd.io/bbolt"
 )
@@ -31,6 +29,7 @@ var errNoBolt = errors.New("it is not a bbolt file")
 // A boltMeta is what one of the two meta pages says.
 type boltMeta struct {
 	pageSize int
+	root     uint64
 	freelist uint64
 	pages    uint64 // in use
 	tx       uint64
@@ -87,33 +86,32 @@ func metaAt(f io.ReaderAt, at int64) (m boltMeta, ok bool) {
 	if _, err := f.ReadAt(b[:], at); err != nil {
 		return m, false
 	}
-	v, order := b[pageHeader:], binary.NativeEndian
+	v := b[pageHeader:]
 	h := fnv.New64a()
 	h.Write(v[:56])
 	if order.Uint32(v) != boltMagic || order.Uint64(v[56:]) != h.Sum64() {
 		return m, false
 	}
-	m = boltMeta{int(order.Uint32(v[8:])), order.Uint64(v[32:]), order.Uint64(v[40:]), order.Uint64(v[48:])}
+	m = boltMeta{int(order.Uint32(v[8:])), order.Uint64(v[16:]), order.Uint64(v[32:]), order.Uint64(v[40:]), order.Uint64(v[48:])}
 	return m, m.pageSize >= smallestPage && m.pageSize <= largestPage
 }
 
-// walk reads all of a file in this goroutine, where a panic or a fault of the
-// mapped memory is only an error.
-func walk(path string) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("it is damaged: %v", p)
-		}
-	}()
-	db, err := bbolt.Open(path, 0, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout})
+// walk looks at all pages of a file, which nobody writes meanwhile.
+func walk(path string) error {
+	var f *os.File
+	db, err := bbolt.Open(path, 0, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout,
+		OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+			f, err = os.OpenFile(name, flag, mode)
+			return f, err
+		}})
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	return db.View(func(tx *bbolt.Tx) error {
-		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
-			return b.ForEach(func(_, _ []byte) error { return nil })
-		})
-	})
+	m, err := newestMeta(f) // it may have been written until it was locked
+	if err != nil {
+		return err
+	}
+	w := pageWalk{file: f, meta: m, seen: map[uint64]bool{}}
+	return w.tree(m.root, nil, nil)
 }

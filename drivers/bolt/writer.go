@@ -38,10 +38,9 @@ type writer struct {
 	last int       // steps of the last commit; the goroutine's
 }
 
+// newWriter returns the writer of db. Run it.
 func newWriter(db *bbolt.DB) *writer {
-	w := &writer{db: db, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
-	go w.run()
-	return w
+	return &writer{db: db, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
 // errStopped is what steps get that come after the file was closed.
