@@ -2,6 +2,9 @@ package bolt_test
 
 import (
 	"errors"
+	"flag"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,6 +77,20 @@ func TestMaxSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		checkFull(t, newPair(t, &bolt.Options{MaxSize: 32 << 20}))
 	})
+}
+
+var smallDir = flag.String("bolt.small", "", "directory on a file system of about 32 MiB, for TestFullDisk")
+
+// TestFullDisk needs a small file system, as made with
+//
+//	mount -t tmpfs -o size=32m none DIR
+func TestFullDisk(t *testing.T) {
+	if *smallDir == "" {
+		t.Skip("NOT TESTED: a full disk; TestMaxSize takes its place. Say -bolt.small=DIR")
+	}
+	path := filepath.Join(*smallDir, "jobs.db")
+	defer os.Remove(path)
+	checkFull(t, openPair(t, path, nil))
 }
 
 // TestFullRefusesAtOnce does not try each new message on a file that is full.

@@ -21,6 +21,10 @@ func TestMain(m *testing.M) {
 		hold(path)
 		return
 	}
+	if path := os.Getenv("BOLT_TEST_WORK"); path != "" {
+		workUntilKilled(path)
+		return
+	}
 	os.Exit(m.Run())
 }
 
