@@ -24,6 +24,8 @@ func TestDependencies(t *testing.T) {
 		{[]string{"./driver"}, []string{module + "/driver"}},
 		{[]string{"./codec"}, []string{module + "/codec"}},
 		{[]string{"./drivers/memory"}, []string{module + "/driver", module + "/drivers/memory", module + "/internal/store"}},
+		{[]string{"./drivers/bolt"}, []string{module + "/driver", module + "/drivers/bolt", module + "/internal/store",
+			"go.etcd.io/bbolt", "golang.org/x/sys"}},
 		{[]string{".", "./worker", "./drivers/memory"}, append(light, module)},
 	}
 	for _, tt := range tests {
@@ -39,7 +41,7 @@ func TestDependencies(t *testing.T) {
 // TestDocumentation wants a comment on every exported name and every package.
 func TestDocumentation(t *testing.T) {
 	t.Parallel()
-	for _, dir := range []string{".", "driver", "codec", "worker", "drivers/memory", "drivers/all"} {
+	for _, dir := range []string{".", "driver", "codec", "worker", "drivers/memory", "drivers/bolt", "internal/store", "drivers/all"} {
 		p := documented(t, dir)
 		if p.Doc == "" {
 			t.Errorf("package %s has no comment", dir)

@@ -7,5 +7,6 @@
 package all
 
 import (
+	_ "github.com/chicory-go/chicory/drivers/bolt"   // bolt:
 	_ "github.com/chicory-go/chicory/drivers/memory" // memory:
 )

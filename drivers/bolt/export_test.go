@@ -1,6 +1,9 @@
 package bolt
 
-import "os"
+import (
+	"os"
+	"testing"
+)
 
 // Abandon closes the file of path as the death of its process would. Clients
 // that are open are of no use any more.
@@ -42,4 +45,28 @@ func Used(path string) (int64, error) {
 	defer f.Close()
 	m, err := newestMeta(f)
 	return int64(m.pages) * int64(m.pageSize), err
+}
+
+// Raw opens a file without a store. Put writes a value and waits for it.
+func Raw(tb testing.TB, path string) (put func(seq uint64, value []byte), end func()) {
+	tb.Helper()
+	f := &file{path: path}
+	if err := f.connect(); err != nil {
+		tb.Fatal(err)
+	}
+	w := newWriter(f.db)
+	go w.run()
+	put = func(seq uint64, value []byte) {
+		ended := make(chan error, 1)
+		s := w.Begin("raw").(*step)
+		s.put(tasks, seqKey(seq), value)
+		s.Commit(false, func(err error) { ended <- err })
+		if err := <-ended; err != nil {
+			tb.Error(err)
+		}
+	}
+	return put, func() {
+		w.stop()
+		f.db.Close()
+	}
 }

@@ -1,0 +1,112 @@
+package bolt_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chicory-go/chicory/conformance"
+	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/drivers/bolt"
+	"github.com/google/uuid"
+)
+
+func BenchmarkConformance(b *testing.B) {
+	conformance.BenchBroker(b, both.harness(false))
+	conformance.BenchBackend(b, both.harness(false))
+}
+
+// BenchmarkCycle publishes and settles no-op tasks with records, each call
+// awaited, from as many producers as consumers, beside what the disk allows:
+// the same number of goroutines that write one value each. The first is a task,
+// the second an operation.
+func BenchmarkCycle(b *testing.B) {
+	for _, n := range []int{1, 8, 64} {
+		b.Run(fmt.Sprintf("%dP%dC", n, n), func(b *testing.B) { cycle(b, n) })
+		b.Run(fmt.Sprintf("raw/%d", 2*n), func(b *testing.B) { raw(b, 2*n) })
+	}
+}
+
+func cycle(b *testing.B, n int) {
+	p := newPair(b, nil)
+	body := make([]byte, 256)
+	var left, settled atomic.Int64
+	left.Store(int64(b.N))
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	b.ResetTimer()
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				m := tracked(uuid.Must(uuid.NewV7()).String())
+				m.Envelope = body
+				if err := p.broker.Publish(ctx, []*driver.Message{m}); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+		sub := subscribe(b, p.broker, 2)
+		wg.Go(func() { consume(ctx, cancel, b, sub, &settled) })
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/time.Since(begin).Seconds(), "tasks/s")
+}
+
+func consume(ctx context.Context, cancel func(), b *testing.B, sub driver.Subscription, settled *atomic.Int64) {
+	result := make([]byte, 32)
+	for ctx.Err() == nil {
+		ds, err := sub.Receive(ctx, 1)
+		if err != nil {
+			return
+		}
+		d := ds[0]
+		u := &driver.Update{ID: d.ID, Attempt: 1, State: driver.Success, Body: result, TTL: time.Hour}
+		if err := sub.Settle(context.Background(), []driver.Settlement{{Delivery: d, Record: u}}); err != nil {
+			b.Error(err)
+		}
+		if settled.Add(1) == int64(b.N) {
+			cancel()
+		}
+	}
+}
+
+func subscribe(b *testing.B, broker *bolt.Broker, prefetch int) driver.Subscription {
+	b.Helper()
+	sub, err := broker.Subscribe(b.Context(), &driver.SubscribeOptions{Prefetch: prefetch, Slots: 1,
+		Lease: lease, Queues: []driver.QueueSpec{{Name: "q"}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return sub
+}
+
+func raw(b *testing.B, n int) {
+	path := filepath.Join(b.TempDir(), "raw.db")
+	open(b, path).Close()
+	put, end := bolt.Raw(b, path)
+	defer end()
+	body := make([]byte, 256)
+	var next atomic.Int64
+	b.ResetTimer()
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			for {
+				i := next.Add(1)
+				if i > int64(b.N) {
+					return
+				}
+				put(uint64(i), body)
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/time.Since(begin).Seconds(), "ops/s")
+}
