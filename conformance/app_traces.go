@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/chicory-go/chicory"
@@ -158,8 +159,12 @@ func traceGiveBackAfterCrash(w *world) {
 func traceRefusedUpdate(w *world) {
 	id := w.send(1)
 	begun := make(chan struct{}, 4)
+	var again atomic.Bool
 	h := func(d time.Duration, err error) handler {
 		return func(context.Context, int) (int, error) {
+			if again.Swap(true) {
+				return 42, nil // where the lease is a session the zombie may get it again
+			}
 			begun <- struct{}{}
 			w.sleep(d)
 			return 42, err

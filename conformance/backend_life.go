@@ -17,7 +17,7 @@ var backendLifeCases = []Case{
 	{Name: "Life/Namespaces", Contract: "two namespaces never see each other's records", run: backendNamespaces},
 	{Name: "Life/Everything", Contract: "all methods may be called at once", run: backendEverything},
 	{Name: "Life/Restart", Contract: "what was written survives a restart of the store, skeletons included",
-		Denied: "a store that is not durable says so", run: backendRestart},
+		Denied: "a store that is not durable says so", restarts: true, run: backendRestart},
 	{Name: "Control/Keys", Contract: "control keys are put, listed in order by prefix, and removed",
 		Denied: "the backend serves no Control", run: onBackend(controlKeys)},
 	{Name: "Control/TTL", Contract: "a control key lives for its ttl, and with a ttl of zero for ever",
@@ -141,7 +141,7 @@ func backendRestart(c *C) {
 		c.Errorf("delete: %v", err)
 	}
 	run := c.grant(be, start("started", "copy"))
-	c.h.Restart(c.TB)
+	c.restart()
 	be = c.backend()
 	c.sameUpdate(c.record(be, "full").Update, u)
 	c.state(be, "pending", driver.Pending)

@@ -351,7 +351,7 @@ func rulesModel(c *C) {
 				}
 				want, got = driver.CheckUpdate(model, &u, false), c.applyOne(be, u)
 				if want == nil && got == nil {
-					model = driver.NextUpdated(model, &u, 1)
+					model = driver.NextUpdated(model, &u, 1, false)
 				}
 				trace = append(trace, fmt.Sprintf("%s %d.%d run %d: %v", u.State, u.Epoch, u.Seq, u.Run, got))
 			}

@@ -15,10 +15,11 @@ type Case struct {
 	// property; empty where every store must have it.
 	Denied string
 
-	limit   time.Duration // of virtual time, 0 is the default
-	quick   bool          // do not look for goroutines: the bubble does
-	run     func(*C)
-	explore func(*exploration) // instead of run
+	restarts bool          // its store
+	limit    time.Duration // of virtual time, 0 is the default
+	quick    bool          // do not look for goroutines: the bubble does
+	run      func(*C)
+	explore  func(*exploration) // instead of run
 }
 
 // FullName is the name of the case's subtest, and its key in Harness.Known.

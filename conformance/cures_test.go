@@ -49,7 +49,7 @@ var curesTaken = []cure{
 	{"M8 the record of a chosen id is provisional before the publish", "internal/engine/engine.go", "p.Provisional = true", "p.Provisional = false"},
 	{"M9 nothing is handed out against its record", "driver/rules.go",
 		"func CheckClaim(r *Record, v Version) error {\n	if r == nil {", "func CheckClaim(r *Record, v Version) error {\n	if true {"},
-	{"M9 a stale record acknowledges without Then", "drivers/memory/settle.go",
+	{"M9 a stale record acknowledges without Then", "internal/store/settle.go",
 		"	if err == nil {\n		s.follow(", "	if true {\n		s.follow("},
 	{"M10 at-most-once without a record, redelivered, is lost", "worker/job.go",
 		"case d.Once && !a.HasRecord && d.Count > 1:", "case d.Once && !a.HasRecord && d.Count > 1e6:"},

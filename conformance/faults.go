@@ -210,6 +210,9 @@ func (s *faultySubscription) Receive(ctx context.Context, max int) (ds []*driver
 	}
 	s.c.w.hold(s.c, len(ds))
 	if ferr := s.c.call("receive", describeDeliveries(ds), func() error { return err }); ferr != nil {
+		if s.c.w.info.Lease == driver.LeaseSession && !s.c.crashed() {
+			s.c.w.lose(s.c.broker.(*faultyBroker).Broker) // the session ends
+		}
 		return nil, ferr // what was claimed comes back when its lease runs out
 	}
 	return ds, err

@@ -26,8 +26,8 @@ type Harness struct {
 	// Cut cuts the connection of a broker that lives on and may connect again.
 	// It is needed where the lease of a delivery is its session.
 	Cut func(tb testing.TB, b driver.Broker)
-	// Restart stops the store as a crash would and starts it again. It is
-	// needed by what Info calls durable.
+	// Restart stops the store as a crash would and starts it again, and waits
+	// until it serves. It is needed by what Info calls durable; see Restarts.
 	Restart func(tb testing.TB)
 	// Server says that the store is a process of its own: clients that were
 	// open before Restart go on by themselves after it.
@@ -63,6 +63,13 @@ func (h *Harness) slack() time.Duration {
 		return cmp.Or(h.Slack, 50*time.Millisecond)
 	}
 	return cmp.Or(h.Slack, 500*time.Millisecond)
+}
+
+// Restarts reports whether the case for which a NewHarness was called restarts
+// its store: only such a case needs a server of its own, others may share one.
+func Restarts(tb testing.TB) bool {
+	r, ok := tb.(*recorder)
+	return ok && r.restarts
 }
 
 // A NewHarness returns a harness on a store of its own. What it opens besides

@@ -80,7 +80,7 @@ func (b *tinyBackend) Apply(ctx context.Context, us []driver.Update) error {
 		u, r := us[i].Clone(), b.get(us[i].ID)
 		err := driver.CheckUpdate(r, &u, false)
 		if err == nil {
-			b.set(driver.NextUpdated(r, &u, time.Now().UnixMilli()))
+			b.set(driver.NextUpdated(r, &u, time.Now().UnixMilli(), false))
 		} else if u.State != driver.Pending {
 			b.meet(r)
 		}

@@ -14,6 +14,7 @@ import (
 // that a case may run before, or beside, the test that reports it.
 type recorder struct {
 	testing.TB
+	restarts bool // the case restarts its store
 
 	mu       sync.Mutex
 	failed   bool
@@ -23,8 +24,8 @@ type recorder struct {
 	cancel   context.CancelFunc
 }
 
-func newRecorder(parent testing.TB) *recorder {
-	r := &recorder{TB: parent}
+func newRecorder(parent testing.TB, c *Case) *recorder {
+	r := &recorder{TB: parent, restarts: c.restarts}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }

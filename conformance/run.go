@@ -125,7 +125,7 @@ func (s *stage) once(c *Case) result {
 	results := make(chan result, 2)
 	go func() {
 		if !s.bubble() {
-			results <- c.perform(newRecorder(s.parent), s.newHarness)
+			results <- c.perform(newRecorder(s.parent, c), s.newHarness)
 			return
 		}
 		defer func() {
@@ -134,7 +134,7 @@ func (s *stage) once(c *Case) result {
 			}
 		}()
 		synctest.Test(s.parent.(*testing.T), func(*testing.T) {
-			results <- c.perform(newRecorder(s.parent), s.newHarness)
+			results <- c.perform(newRecorder(s.parent, c), s.newHarness)
 		})
 	}()
 	limit := time.NewTimer(realLimit)

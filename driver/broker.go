@@ -29,7 +29,8 @@ type Broker interface {
 
 	// Subscribe starts to take messages from queues. It creates queues that do
 	// not exist. A Lease that differs from the one stored with a queue is
-	// refused with ErrLeaseMismatch.
+	// refused with ErrLeaseMismatch. While the store is away it waits within
+	// ctx, or returns a retryable error.
 	Subscribe(ctx context.Context, o *SubscribeOptions) (Subscription, error)
 
 	// DeadLetters returns the dead letters of queue. It does no I/O.
@@ -46,6 +47,7 @@ type BrokerInfo struct {
 	Name       string        // the driver's name
 	Contract   int           // the Contract it was written for
 	Settle     SettleMode    // how Then and the ack of a settlement belong together
+	Acks       AckMode       // what the nil of a settlement means
 	Lease      LeaseMode     // what ends the lease of a dead worker
 	Dedup      bool          // refuses an ID that is alive, see Publish
 	FIFO       bool          // keeps order within a queue and priority
@@ -64,6 +66,19 @@ const (
 	SettlePublishFirst                   // Then is stored before the ack
 )
 
+// AckMode says what the nil of a settlement means.
+type AckMode int
+
+// The ack modes.
+const (
+	// AcksStored: the settlement is stored as durably as a publish.
+	AcksStored AckMode = iota
+	// AcksUnconfirmed: an acknowledgement is on its way, as in protocols that do
+	// not confirm it. If the session ends within moments it may be lost: the
+	// message comes back, and may count that.
+	AcksUnconfirmed
+)
+
 // LeaseMode says what returns a dead worker's deliveries.
 type LeaseMode int
 
@@ -77,8 +92,8 @@ const (
 type SubscribeOptions struct {
 	Queues   []QueueSpec   // at least one
 	Strict   bool          // in the order of Queues; otherwise by weight
-	Slots    int           // tasks the worker runs at once
-	Prefetch int           // most unsettled deliveries held, over all queues
+	Slots    int           // tasks the worker runs at once: a hint
+	Prefetch int           // most deliveries received and not settled, over all queues
 	Lease    time.Duration // whole milliseconds
 	Worker   string        // name of the worker, for inspection
 }
@@ -93,6 +108,8 @@ type QueueSpec struct {
 type Subscription interface {
 	// Receive blocks until there is a first delivery, then returns up to max
 	// without waiting for more, and never more than leaves Prefetch unsettled.
+	// A broker that pushes may hold as many again for a moment, which it gives
+	// back if nobody asks for them.
 	// Receive is notified of new messages where the store can notify. A
 	// claimed delivery beats cancellation: it is returned or given back,
 	// never lost. Only ErrClosed ends a subscription; after Stop, Receive
@@ -137,7 +154,8 @@ type Delivery struct {
 	// back never counts.
 	Count int
 	// Copy names the stored message: two publishes of one version differ in
-	// it, redeliveries and give-backs do not.
+	// it, redeliveries and give-backs do not. A give-back that republishes may
+	// leave two of one Copy behind where its session ends in the middle.
 	Copy string
 	// Lost, if not nil, is closed when the broker learns that the delivery is
 	// no longer held.

@@ -24,6 +24,21 @@ func TestEscapeIsInjectiveAndSafe(t *testing.T) {
 	}
 }
 
+func TestEscapeMax(t *testing.T) {
+	t.Parallel()
+	seen := map[string]string{}
+	for _, n := range []string{"a", "ä", strings.Repeat("a", 40), strings.Repeat("a", 41), strings.Repeat("a", 42),
+		strings.Repeat("ä", 100), strings.Repeat("ä", 99) + "ö", strings.Repeat("#", 200)} {
+		e := EscapeMax(n, 40)
+		if other, ok := seen[e]; ok || len(e) > 40 {
+			t.Errorf("%q becomes %q, %d bytes; so does %q", n, e, len(e), other)
+		}
+		if seen[e] = n; len(Escape(n)) <= 40 && e != Escape(n) {
+			t.Errorf("%q is short and becomes %q", n, e)
+		}
+	}
+}
+
 func FuzzEscape(f *testing.F) {
 	f.Add("a", "%61")
 	f.Fuzz(func(t *testing.T, a, b string) {

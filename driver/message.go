@@ -41,7 +41,8 @@ type Message struct {
 	Once bool
 	// NoRecord marks a task that has no record. With Once, the hand-out itself
 	// counts as the start and is stored, as durably as a publish, before
-	// Receive returns it.
+	// Receive returns it. A broker that pushes may count as handed out what it
+	// had sent to a worker that died before it received it.
 	NoRecord bool
 	// Repeat is set when core publishes again after an unknown outcome: that
 	// the message is there already is then success, not [ErrDuplicate]. It is

@@ -1,6 +1,8 @@
 package driver
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -60,7 +62,7 @@ func CheckNamespace(ns string) error {
 // outside [A-Za-z0-9._-] become %XX, and so does a dot at the start. It is
 // injective, so that two queues never meet.
 func Escape(name string) string {
-	const hex = "0123456789ABCDEF"
+	const digits = "0123456789ABCDEF"
 	safe := func(i int) bool { return plain(name[i]) && (i > 0 || name[0] != '.') }
 	var b strings.Builder
 	for i := range len(name) {
@@ -68,11 +70,24 @@ func Escape(name string) string {
 			b.WriteByte(c)
 		} else {
 			b.WriteByte('%')
-			b.WriteByte(hex[c>>4])
-			b.WriteByte(hex[c&15])
+			b.WriteByte(digits[c>>4])
+			b.WriteByte(digits[c&15])
 		}
 	}
 	return b.String()
+}
+
+// EscapeMax is Escape for stores that limit the length of a key: a name that
+// would be longer than max bytes ends in its SHA-256 instead, of which 32
+// hexadecimal digits are kept. Max is 40 at least.
+func EscapeMax(name string, max int) string {
+	const digits, mark = 32, "%h" // Escape writes no %h
+	e := Escape(name)
+	if len(e) <= max {
+		return e
+	}
+	sum := sha256.Sum256([]byte(name))
+	return e[:max-digits-len(mark)] + mark + hex.EncodeToString(sum[:])[:digits]
 }
 
 func plain(c byte) bool {

@@ -127,18 +127,19 @@ func NextStarted(r *Record, s *Start, run uint64, now int64) *Record {
 	return n
 }
 
-// NextUpdated returns the record after u was accepted at now (Unix ms). It
-// keeps u's Body, Error and Next: clone u first if its caller may change them.
-func NextUpdated(r *Record, u *Update, now int64) *Record {
+// NextUpdated returns the record after u was accepted at now (Unix ms); fenced
+// is as for CheckUpdate. It keeps u's Body, Error and Next: clone u first if its
+// caller may change them.
+func NextUpdated(r *Record, u *Update, now int64, fenced bool) *Record {
 	n := &Record{Update: *u} // small enough to inline: it need not go to the heap
-	n.follow(r, now)
+	n.follow(r, now, fenced)
 	return n
 }
 
 // follow completes the record n, which holds an accepted update, with what the
 // record r before it leaves behind.
-func (n *Record) follow(r *Record, now int64) {
-	outside := n.Run == 0
+func (n *Record) follow(r *Record, now int64, fenced bool) {
+	outside := n.Run == 0 && !fenced // whoever is fenced has met the message
 	if r != nil && r.Epoch == n.Epoch && !r.Skeleton {
 		n.PendingAt, n.StartedAt, n.RetriedAt = r.PendingAt, r.StartedAt, r.RetriedAt
 		n.Copy, n.Count = r.Copy, r.Count

@@ -115,15 +115,18 @@ func TestCheckClaim(t *testing.T) {
 func TestNextUpdatedKeepsHistoryOfTheEpoch(t *testing.T) {
 	r := rec(Started, 0, 1, 5)
 	r.PendingAt, r.StartedAt, r.ReplyTo = 10, 20, "here"
-	got := NextUpdated(r, &Update{ID: "id", Seq: 1, State: Success, Run: 5}, 30)
+	got := NextUpdated(r, &Update{ID: "id", Seq: 1, State: Success, Run: 5}, 30, false)
 	if got.PendingAt != 10 || got.StartedAt != 20 || got.FinishedAt != 30 || got.ReplyTo != "here" || got.Copy != "c" {
 		t.Errorf("got %+v, want the times and copy of the epoch kept", got)
 	}
-	got = NextUpdated(r, &Update{ID: "id", Epoch: 1, State: Pending}, 40)
+	got = NextUpdated(r, &Update{ID: "id", Epoch: 1, State: Pending}, 40, false)
 	if got.StartedAt != 0 || got.PendingAt != 40 {
 		t.Errorf("got %+v, want a new epoch to start afresh", got)
 	}
-	held := NextUpdated(r, &Update{ID: "id", Seq: 1, State: Cancelled}, 50)
+	if met := NextUpdated(r, &Update{ID: "id", Seq: 1, State: Cancelled}, 50, true); met.Held {
+		t.Error("a cancellation by a settlement has met its message")
+	}
+	held := NextUpdated(r, &Update{ID: "id", Seq: 1, State: Cancelled}, 50, false)
 	if !held.Held {
 		t.Error("a cancellation from outside must be held until its message is met")
 	}

@@ -119,7 +119,7 @@ func (sp *space) update(c *change, u *driver.Update, now instant) error {
 		return err
 	}
 	c.hold(sh, e)
-	sh.put(c, e, driver.NextUpdated(e.record, &cu, now.ms), now)
+	sh.put(c, e, driver.NextUpdated(e.record, &cu, now.ms, false), now)
 	return nil
 }
 

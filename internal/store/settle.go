@@ -191,8 +191,7 @@ func (sp *space) conclude(c *change, t *task, w *settling, now instant) error {
 	return err
 }
 
-// verdict writes u, which a current delivery vouches for. Its message is met,
-// so a cancellation does not wait for it.
+// verdict writes u, which a current delivery vouches for.
 func (sh *shard) verdict(c *change, e *entry, u *driver.Update, now instant) error {
 	if u == nil {
 		return nil
@@ -201,9 +200,7 @@ func (sh *shard) verdict(c *change, e *entry, u *driver.Update, now instant) err
 	if err := driver.CheckUpdate(e.record, u, true); err != nil {
 		return err
 	}
-	r := driver.NextUpdated(e.record, u, now.ms)
-	r.Held = false
-	sh.put(c, e, r, now)
+	sh.put(c, e, driver.NextUpdated(e.record, u, now.ms, true), now)
 	return nil
 }
 
