@@ -39,5 +39,5 @@ func suite(name string, tables ...[]Case) []Case {
 
 func brokerCases() []Case {
 	return suite("Broker", publishCases, dataCases, nameCases, receiveCases, queueCases, leaseCases, settleCases,
-		delayCases, deadCases, onceCases, lifeCases, optionalCases)
+		delayCases, deadCases, onceCases, lifeCases, storeCases, optionalCases)
 }

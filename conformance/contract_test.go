@@ -42,6 +42,8 @@ var claims = map[string]func(c column) bool{
 	"Lease/Mismatch":    func(c column) bool { return c.info.Lease == driver.LeaseTimed },
 	"Once/Restart":      func(c column) bool { return c.info.Durable },
 	"Life/Restart":      func(c column) bool { return c.info.Durable },
+	"Store/Outage":      func(column) bool { return false },
+	"Store/Leftovers":   func(column) bool { return true },
 	"Life/Reconnect":    func(c column) bool { return c.info.Durable },
 	"Record/Oversize":   func(c column) bool { return c.backend.MaxBody > 0 },
 	"Cover":             func(c column) bool { return c.covers },

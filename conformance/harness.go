@@ -29,6 +29,13 @@ type Harness struct {
 	// Restart stops the store as a crash would and starts it again, and waits
 	// until it serves. It is needed by what Info calls durable; see Restarts.
 	Restart func(tb testing.TB)
+	// Outage stops the store as a crash would, starts it again after down, and
+	// waits until it serves. It is needed where Server is set and leases are
+	// timed.
+	Outage func(tb testing.TB, down time.Duration)
+	// Size returns how much the store keeps, of all namespaces: keys, entries
+	// or rows. Nil: what is left behind is not looked at.
+	Size func(tb testing.TB) int
 	// Server says that the store is a process of its own: clients that were
 	// open before Restart go on by themselves after it.
 	Server bool

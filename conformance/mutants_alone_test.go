@@ -23,5 +23,6 @@ var notAlone = map[string]string{
 	"Broker/Once/Restart":          durable,
 	"Broker/Publish/RoundTrip":     "what a publish loses is lost by Then as well",
 	"Broker/Queues/PauseGivesBack": "what a pause keeps, Stop keeps as well",
+	"Broker/Store/Outage":          "its mutant is a server, see TestOutage",
 	"Broker/Receive/Notified":      "what is late for a waiting Receive is late for delays as well",
 }

@@ -259,4 +259,11 @@ var settleMutants = []mutant{
 		}
 		return b.Broker.Publish(ctx, ms)
 	}}},
+	{"an ack leaves its message behind", "Broker/Store/Leftovers", mutation{settle: func(s *brokenSub, ctx context.Context, ss []driver.Settlement) error {
+		s.b.shared.mu.Lock()
+		left, _ := s.b.shared.any["left behind"].(int)
+		s.b.shared.any["left behind"] = left + len(ss)
+		s.b.shared.mu.Unlock()
+		return s.Subscription.Settle(ctx, ss)
+	}}},
 }

@@ -66,6 +66,12 @@ func (m mutation) harness() conformance.NewHarness {
 		store := memory.New()
 		sh := &shared{kept: map[string]*driver.Message{}, any: map[string]any{}}
 		return &conformance.Harness{Bubble: true,
+			Size: func(testing.TB) int {
+				sh.mu.Lock()
+				defer sh.mu.Unlock()
+				n, _ := sh.any["left behind"].(int)
+				return n
+			},
 			OpenBroker: func(_ testing.TB, ns string) driver.Broker {
 				if m.namespace != nil {
 					ns = m.namespace(ns)

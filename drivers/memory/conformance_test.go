@@ -17,6 +17,7 @@ func harness(bubble, separate bool) conformance.NewHarness {
 			records = messages
 		}
 		h := &conformance.Harness{Bubble: bubble,
+			Size:       func(testing.TB) int { return memory.Size(messages) },
 			OpenBroker: func(_ testing.TB, namespace string) driver.Broker { return messages.Broker(namespace) },
 			OpenBackend: func(_ testing.TB, namespace string, _ driver.Broker) driver.Backend {
 				return records.Backend(namespace)

@@ -110,3 +110,18 @@ func (q *queue) purge(c *change, d departure, ids []string) []string {
 	}
 	return append(ids, t.msg.ID)
 }
+
+// Size returns how many ids the store knows, by a message, a dead letter or a
+// record, and how many messages are pending.
+func (s *Store) Size() int {
+	n := int(s.pending.Load())
+	for _, sp := range s.allSpaces() {
+		for i := range sp.shards {
+			sh := &sp.shards[i]
+			sh.mu.Lock()
+			n += sh.entries.n
+			sh.mu.Unlock()
+		}
+	}
+	return n
+}
