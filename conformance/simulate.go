@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -86,7 +87,7 @@ func (s schedule) String() string {
 
 var noFaults = schedule{at: [2]int{-1, -1}}
 
-// single explores one task: every single fault, and pairs of faults.
+// single explores one task: every single fault, and every pair of faults.
 func single(sc scenario) func(*exploration) {
 	return func(e *exploration) {
 		steps := e.life(sc, noFaults)
@@ -94,6 +95,7 @@ func single(sc scenario) func(*exploration) {
 			e.sample(sc, steps)
 			return
 		}
+		pair := rand.IntN(pairStride)
 		for n := range steps {
 			for f := crashBefore; f <= stalled; f++ {
 				one := schedule{at: [2]int{n, -1}, faults: [2]fault{f}}
@@ -103,6 +105,9 @@ func single(sc scenario) func(*exploration) {
 				}
 				for m := n + 1; m < after; m++ {
 					for g := crashBefore; g <= stalled; g++ {
+						if pair++; pair%pairStride != 0 {
+							continue
+						}
 						e.life(sc, schedule{at: [2]int{n, m}, faults: [2]fault{f, g}})
 					}
 				}
