@@ -115,23 +115,32 @@ func (w *writer) take() ([]*step, bool) {
 	return batch, w.stopped
 }
 
-// linger waits, for a moment, for as many steps as last time. Without it, those
+// linger waits, for a moment, for the callers of the last commit to come again,
+// if there are others waiting already or there were several. Without it, those
 // that wait for a commit fall into two halves, which take turns. Who is alone
 // never waits.
 func (w *writer) linger() {
-	if w.last <= 1 {
+	queued, _ := w.queued()
+	want := w.last + queued
+	if queued == 0 || want <= 1 {
+		want = w.last
+	}
+	if want <= 1 {
 		return
 	}
 	begin := time.Now()
 	for i := 0; i < 1000 && time.Since(begin) < linger; i++ { // time may stand still
-		w.mu.Lock()
-		enough := len(w.queue) >= w.last || w.stopped
-		w.mu.Unlock()
-		if enough {
+		if n, stopped := w.queued(); n >= want || stopped {
 			return
 		}
 		runtime.Gosched()
 	}
+}
+
+func (w *writer) queued() (n int, stopped bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue), w.stopped
 }
 
 // write commits batch, without the new messages if the file is full, and tells
