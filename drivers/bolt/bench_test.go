@@ -88,7 +88,7 @@ func subscribe(b *testing.B, broker *bolt.Broker, prefetch int) driver.Subscript
 
 func raw(b *testing.B, n int) {
 	path := filepath.Join(b.TempDir(), "raw.db")
-	open(b, path).Close()
+	open(b, path, nil).Close()
 	put, end := bolt.Raw(b, path)
 	defer end()
 	body := make([]byte, 256)

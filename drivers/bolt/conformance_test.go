@@ -13,12 +13,16 @@ import (
 )
 
 // A mix says what of a harness is a file; the rest is memory.
-type mix struct{ broker, backend bool }
+type mix struct {
+	broker, backend bool
+	options         *bolt.Options
+}
 
 var (
-	both        = mix{true, true}
+	both        = mix{broker: true, backend: true}
 	brokerOnly  = mix{broker: true}
 	backendOnly = mix{backend: true}
+	uncached    = mix{broker: true, backend: true, options: bolt.Uncached}
 )
 
 func (m mix) harness(bubble bool) conformance.NewHarness {
@@ -32,7 +36,7 @@ func (m mix) harness(bubble bool) conformance.NewHarness {
 			if !m.broker {
 				return other.Broker(namespace)
 			}
-			s := open(tb, path)
+			s := open(tb, path, m.options)
 			defer s.Close() // the broker has it
 			return s.Broker(namespace)
 		}
@@ -40,7 +44,7 @@ func (m mix) harness(bubble bool) conformance.NewHarness {
 			if !m.backend {
 				return other.Backend(namespace)
 			}
-			s := open(tb, path)
+			s := open(tb, path, m.options)
 			defer s.Close() // the backend has it
 			return s.Backend(namespace)
 		}
@@ -48,9 +52,9 @@ func (m mix) harness(bubble bool) conformance.NewHarness {
 	}
 }
 
-func open(tb testing.TB, path string) *bolt.Store {
+func open(tb testing.TB, path string, o *bolt.Options) *bolt.Store {
 	tb.Helper()
-	s, err := bolt.Open(context.Background(), path, nil)
+	s, err := bolt.Open(context.Background(), path, o)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -66,6 +70,12 @@ func all(t *testing.T, newHarness conformance.NewHarness) {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	all(t, both.harness(true))
+}
+
+// TestConformanceUncached reads every record from the file.
+func TestConformanceUncached(t *testing.T) {
+	t.Parallel()
+	all(t, uncached.harness(true))
 }
 
 func TestConformanceMemoryBackend(t *testing.T) {

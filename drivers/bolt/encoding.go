@@ -266,6 +266,15 @@ func encodeRecord(r *driver.Record, expires int64) []byte {
 	return e.value()
 }
 
+// recordExpires returns when a record expires, and does not look at the rest.
+func recordExpires(value []byte) int64 {
+	if len(value) < headerSize || value[0] != encodingVersion {
+		return 0
+	}
+	d := decoder{b: value[headerSize:]}
+	return d.int()
+}
+
 func decodeRecord(value []byte) (r *driver.Record, expires int64, err error) {
 	d := newDecoder(value)
 	expires = d.int()

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"log/slog"
 	"os"
 	"testing"
 )
@@ -50,11 +51,11 @@ func Used(path string) (int64, error) {
 // Raw opens a file without a store. Put writes a value and waits for it.
 func Raw(tb testing.TB, path string) (put func(seq uint64, value []byte), end func()) {
 	tb.Helper()
-	f := &file{path: path}
+	f := &file{path: path, log: slog.New(slog.DiscardHandler)}
 	if err := f.connect(); err != nil {
 		tb.Fatal(err)
 	}
-	w := newWriter(f.db)
+	w := newWriter(f)
 	go w.run()
 	put = func(seq uint64, value []byte) {
 		ended := make(chan error, 1)
@@ -70,3 +71,7 @@ func Raw(tb testing.TB, path string) (put func(seq uint64, value []byte), end fu
 		f.db.Close()
 	}
 }
+
+// Uncached is like the zero Options, but no record stays in RAM that the file
+// has.
+var Uncached = &Options{cached: -1}

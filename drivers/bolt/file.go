@@ -26,6 +26,7 @@ const (
 type file struct {
 	path   string
 	limit  int64 // Options.MaxSize
+	cached int   // Options.cached
 	info   fs.FileInfo
 	log    *slog.Logger
 	db     *bbolt.DB
@@ -37,7 +38,7 @@ type file struct {
 
 // open opens the file of path, which nobody in this process has open.
 func open(path string, o *Options, left func()) (*file, error) {
-	f := &file{path: path, limit: o.MaxSize, log: o.logger()}
+	f := &file{path: path, limit: o.MaxSize, cached: o.cached, log: o.logger()}
 	if err := f.open(o, left); err != nil {
 		return nil, fmt.Errorf("bolt: open %s: %w", path, explain(err))
 	}
@@ -141,9 +142,9 @@ func (f *file) load(tx *bbolt.Tx, left func()) error {
 	if f.meta.unclean {
 		f.meta.suspects = last
 	}
-	f.writer = newWriter(f.db)
+	f.writer = newWriter(f)
 	f.core = store.New(store.Options{Driver: driverName, Journal: f.writer, Nonce: f.meta.nonce,
-		MaxMessage: maxValue, MaxBody: maxValue, Left: left})
+		MaxMessage: maxValue, MaxBody: maxValue, Cached: f.cached, Left: left})
 	to := f.core.Restore(store.Past{Last: last, Suspects: f.meta.suspects, Run: (f.meta.opened + 1) << 32})
 	l := loader{tx: tx, to: to, log: f.log}
 	if err := l.load(); err != nil {

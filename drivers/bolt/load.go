@@ -10,7 +10,7 @@ import (
 	bbolt "go.etcd.io/bbolt"
 )
 
-// A loader reads a file into a store. What is damaged it sets aside and counts.
+// A loader reads a file into a store, but for records. What is damaged it sets aside and counts.
 type loader struct {
 	tx      *bbolt.Tx
 	to      *store.Restorer
@@ -41,8 +41,8 @@ func lastKey(b *bbolt.Bucket) []byte {
 func (l *loader) load() error {
 	return l.tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
 		namespace, k, ok := split(name)
-		if !ok {
-			return nil
+		if !ok || k == records || k == deaths {
+			return nil // read when they are looked for
 		}
 		err := b.ForEach(func(key, value []byte) error {
 			err := l.item(namespace, k, key, value)
@@ -71,12 +71,6 @@ func (l *loader) item(namespace string, k kind, key, value []byte) error {
 			return errors.Join(err, damagedUnless(ok))
 		}
 		l.to.Dead(namespace, seq, m)
-	case records:
-		r, expires, err := decodeRecord(value)
-		if err != nil {
-			return err
-		}
-		l.to.Record(namespace, r, expires)
 	case leases:
 		_, lease, err := decodeStamped(value)
 		if err != nil {

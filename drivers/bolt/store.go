@@ -25,6 +25,8 @@ type Options struct {
 	MaxPending int
 	// Logger is told of damaged values. Nil is none.
 	Logger *slog.Logger
+
+	cached int // records that stay in RAM, see store.Options
 }
 
 func (o *Options) logger() *slog.Logger {

@@ -3,6 +3,7 @@ package bolt
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -26,6 +27,8 @@ const (
 // what is submitted while a commit is in progress is the next commit.
 type writer struct {
 	db    *bbolt.DB
+	path  string
+	log   *slog.Logger
 	ended chan struct{}
 	wake  chan struct{} // capacity 1: look again
 
@@ -38,9 +41,9 @@ type writer struct {
 	last int       // steps of the last commit; the goroutine's
 }
 
-// newWriter returns the writer of db. Run it.
-func newWriter(db *bbolt.DB) *writer {
-	return &writer{db: db, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
+// newWriter returns the writer of f. Run it.
+func newWriter(f *file) *writer {
+	return &writer{db: f.db, path: f.path, log: f.log, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
 // errStopped is what steps get that come after the file was closed.
@@ -148,12 +151,12 @@ func (w *writer) queued() (n int, stopped bool) {
 func (w *writer) write(batch []*step) {
 	w.last = len(batch)
 	if time.Now().Before(w.full) {
-		batch = refuse(batch, fmt.Errorf("bolt: %s: %w", w.db.Path(), driver.ErrFull))
+		batch = refuse(batch, fmt.Errorf("bolt: %s: %w", w.path, driver.ErrFull))
 	}
 	err := w.commit(batch)
 	if isFull(err) {
 		w.full = time.Now().Add(fullFor)
-		full := fmt.Errorf("bolt: %s: %w: %w", w.db.Path(), driver.ErrFull, err)
+		full := fmt.Errorf("bolt: %s: %w: %w", w.path, driver.ErrFull, err)
 		if rest := refuse(batch, full); len(rest) < len(batch) {
 			batch, err = rest, w.commit(rest)
 		}
@@ -198,11 +201,19 @@ func (w *writer) commit(batch []*step) error {
 		return err
 	}
 	err = fmt.Errorf("bolt: %s: a commit failed and its outcome is unknown; "+
-		"close the application and open the file again: %v", w.db.Path(), err)
-	w.mu.Lock()
-	w.broken = err
-	w.mu.Unlock()
+		"close the application and open the file again: %v", w.path, err)
+	w.fail(err)
 	return err
+}
+
+// fail has nothing more be written.
+func (w *writer) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.broken == nil {
+		w.broken = err
+		w.log.Error(err.Error())
+	}
 }
 
 func (w *writer) update(batch []*step) (id int, err error) {

@@ -151,12 +151,13 @@ func (sp *space) read(id string, now int64) (r driver.Record, ok bool) {
 	k := sp.key(id)
 	k.shard.mu.Lock()
 	defer k.shard.mu.Unlock()
-	switch e := k.find(now); {
-	case e == nil:
-	case e.held != nil:
-		r = e.held.record
-	case e.record != nil:
-		r = *e.record
+	if e := k.find(now); e != nil {
+		if e.held != nil {
+			r = e.held.record
+		} else if e.record != nil {
+			r = *e.record
+		}
+		k.shard.tidy(e)
 	}
 	return r, r.ID != "" && !r.Skeleton
 }
@@ -190,10 +191,14 @@ func (sp *space) remove(c *change, id string, now instant) (bool, error) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e := k.find(now.at)
+	if e == nil {
+		return false, nil
+	}
+	defer sh.tidy(e)
 	if !c.mayHold(e) {
 		return false, errHeld
 	}
-	if e == nil || e.record == nil || e.record.Skeleton || !e.record.State.Terminal() {
+	if e.record == nil || e.record.Skeleton || !e.record.State.Terminal() {
 		return false, nil
 	}
 	keep := driver.SkeletonAge

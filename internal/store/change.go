@@ -77,7 +77,9 @@ type hold struct {
 	expires  int64
 	tasks    []*task
 	dead     []*deadLetter
+	kept     bool
 	announce bool    // the record became terminal
+	logged   bool    // the journal gets it
 	waiting  []*task // would have been handed out
 }
 
@@ -95,7 +97,8 @@ func (c *change) hold(sh *shard, e *entry) {
 	if c.ended == nil || e.held != nil {
 		return
 	}
-	h := &hold{change: c, shard: sh, entry: e, expires: e.expires}
+	sh.read(e)
+	h := &hold{change: c, shard: sh, entry: e, expires: e.expires, kept: e.kept}
 	if e.record != nil {
 		h.recorded, h.record = true, *e.record
 	}
@@ -207,9 +210,13 @@ func (h *hold) release(applied bool) {
 	h.shard.mu.Lock()
 	e, sh := h.entry, h.shard
 	e.held = nil
-	if !applied {
+	switch {
+	case !applied:
 		h.restore()
-	} else if h.announce {
+	case h.logged:
+		e.kept = true
+	}
+	if applied && h.announce {
 		sh.space.announce(e)
 	}
 	waiting := h.waiting
@@ -223,7 +230,7 @@ func (h *hold) release(applied bool) {
 // restore makes of the entry what it was.
 func (h *hold) restore() {
 	e := h.entry
-	e.record, e.expires = nil, h.expires
+	e.record, e.expires, e.kept = nil, h.expires, h.kept
 	if h.recorded {
 		*e.room, e.record = h.record, e.room
 	}

@@ -79,6 +79,7 @@ func (l *deadLetters) Get(ctx context.Context, id string) ([]*driver.Message, er
 				ds = append(ds, d)
 			}
 		}
+		k.shard.tidy(e)
 	}
 	k.shard.mu.Unlock()
 	slices.SortFunc(ds, func(a, b *deadLetter) int { return cmp.Compare(b.msg.Epoch, a.msg.Epoch) })

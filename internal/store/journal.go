@@ -13,6 +13,12 @@ import (
 type Journal interface {
 	// Begin returns an empty step of namespace.
 	Begin(namespace string) Step
+	// Record returns a record that is kept, and until when, nil if there is
+	// none. It is called with locks held.
+	Record(namespace, id string) (r *driver.Record, expires int64)
+	// Expired calls f, which may take its time, with the IDs of the records
+	// that are kept until before t.
+	Expired(namespace string, t int64, f func(id string))
 }
 
 // A Step is a set of writes that are kept together or not at all. Its methods

@@ -10,6 +10,7 @@ import (
 // age does to the record what time has done since the last look. A journal
 // need not know: it keeps when the record expires.
 func (sh *shard) age(e *entry, now int64) {
+	sh.read(e)
 	for e.held == nil && e.record != nil && e.expires != 0 && now >= e.expires {
 		switch r := e.record; {
 		case !r.Skeleton && r.State.Terminal() && !r.Held:
@@ -49,6 +50,7 @@ func (sh *shard) log(c *change, e *entry, now instant) {
 	}
 	if step := c.log(); step != nil {
 		step.PutRecord(e.record, now.unixMilli(e.expires))
+		e.held.logged = true
 	}
 }
 
@@ -58,7 +60,7 @@ func (sh *shard) keep(e *entry, r *driver.Record, expires int64) {
 	if e.room == nil {
 		e.room = new(driver.Record)
 	}
-	*e.room, e.record, e.expires = *r, e.room, expires
+	*e.room, e.record, e.expires, e.kept = *r, e.room, expires, false
 	if expires != 0 && (sh.next == 0 || expires < sh.next) {
 		sh.next = expires
 		sh.space.sweeper.by(expires)

@@ -8,8 +8,9 @@ import (
 	"github.com/chicory-go/chicory/driver"
 )
 
-// A Restorer fills a new store with what its journal has kept. It is used by
-// one goroutine, before the store has clients.
+// A Restorer fills a new store with what its journal has kept, but for records,
+// which are read when they are looked for. It is used by one goroutine, before
+// the store has clients.
 type Restorer struct {
 	store *Store
 	now   instant
@@ -42,21 +43,15 @@ func (r *Restorer) Task(namespace string, s *Task, deaths int) {
 	k := sp.key(s.Message.ID)
 	t := &task{msg: *s.Message, copy: r.store.copyName(s.Seq), seq: s.Seq,
 		queue: sp.queue(s.Message.Queue), shard: k.shard, deaths: deaths}
-	k.entry(r.now.at).link(t)
+	k.rested().link(t)
 	r.tasks = append(r.tasks, restored{t, max(s.Since, s.Due)})
-}
-
-// Record restores a record, which the store owns from then on.
-func (r *Restorer) Record(namespace string, rec *driver.Record, expires int64) {
-	k := r.store.space(namespace).key(rec.ID)
-	k.shard.keep(k.entry(r.now.at), rec, r.now.moment(expires))
 }
 
 // Dead restores a dead letter.
 func (r *Restorer) Dead(namespace string, seq uint64, m *driver.Message) {
 	sp := r.store.space(namespace)
 	d := &deadLetter{msg: m, queue: sp.queue(m.Queue), seq: seq}
-	e := sp.key(m.ID).entry(r.now.at)
+	e := sp.key(m.ID).rested()
 	d.twin, e.dead = e.dead, d
 	d.queue.dead.add(d)
 }

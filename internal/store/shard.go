@@ -16,7 +16,9 @@ type shard struct {
 
 	mu      sync.Mutex
 	entries table
-	next    int64 // no record expires before, zero if none does at all
+	next    int64 // no record in RAM expires before, zero if none does at all
+	cached  []cached
+	bytes   int // of the bodies of cached
 
 	_ [64]byte // keeps the locks of two shards off one cache line
 }
@@ -33,6 +35,9 @@ type entry struct {
 	dead    *deadLetter // dead letters, in any queue
 	watch   []*notifications
 	held    *hold // by a change that the journal does not have yet
+	kept    bool  // the journal has the record as it is, or as it will age
+	resting bool  // the journal has it, if there is one; RAM does not
+	queued  bool  // it is among the shard's cached
 }
 
 // A recorded is an entry with room for its record, in one allocation.
@@ -57,8 +62,27 @@ func (sp *space) key(id string) key {
 // is locked.
 func (k key) find(now int64) *entry {
 	e := k.shard.entries.find(k.hash, k.id)
-	if e != nil {
-		k.shard.age(e, now)
+	if e == nil && !k.shard.space.durable() {
+		return nil
+	}
+	if e == nil {
+		e = k.rested()
+		k.shard.read(e)
+		if e.record == nil {
+			k.shard.entries.remove(e)
+			return nil
+		}
+	}
+	k.shard.age(e, now)
+	return e
+}
+
+// rested is entry without a look at the record, which the journal may have.
+func (k key) rested() *entry {
+	e := k.shard.entries.find(k.hash, k.id)
+	if e == nil {
+		e = &entry{id: k.id, hash: k.hash, resting: true}
+		k.shard.entries.add(e)
 	}
 	return e
 }
@@ -75,6 +99,9 @@ func (k key) entry(now int64) *entry {
 
 // recorded is entry for those that will write a record.
 func (k key) recorded(now int64) *entry {
+	if k.shard.space.durable() {
+		return k.entry(now) // the record may rest while the entry stays
+	}
 	e := k.find(now)
 	if e == nil {
 		r := &recorded{entry: entry{id: k.id, hash: k.hash}}
@@ -85,9 +112,19 @@ func (k key) recorded(now int64) *entry {
 	return e
 }
 
-// tidy drops e if there is nothing left in it.
+// tidy drops e if there is nothing left in it that must be in RAM. A record
+// that the journal has stays for a while.
 func (sh *shard) tidy(e *entry) {
-	if e.held == nil && e.record == nil && e.tasks == nil && e.dead == nil && len(e.watch) == 0 {
+	if !sh.drop(e) && e.record != nil && e.kept && !e.queued {
+		sh.cache(e)
+	}
+}
+
+// drop drops e if there is nothing in it, and reports whether it did.
+func (sh *shard) drop(e *entry) bool {
+	empty := e.held == nil && e.record == nil && e.tasks == nil && e.dead == nil && len(e.watch) == 0
+	if empty {
 		sh.entries.remove(e)
 	}
+	return empty
 }

@@ -47,6 +47,9 @@ type Options struct {
 	// MaxMessage and MaxBody limit envelopes and results, in bytes; 0 is no
 	// limit.
 	MaxMessage, MaxBody int
+	// Cached is how many records stay in RAM that the journal has; 0 is 65536,
+	// less is none.
+	Cached int
 	// Nonce keeps the copies of two stores apart. A store that is restored has
 	// the one it had before. Empty: a random one.
 	Nonce string

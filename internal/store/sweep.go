@@ -10,11 +10,16 @@ import (
 // sees it expire to the moment; sweeps only free memory.
 const sweepEvery = time.Minute
 
+// sweepJournalEvery is the time between two sweeps of what rests in the
+// journal.
+const sweepJournalEvery = time.Hour
+
 // A sweeper drops records that nobody looks at any more. It needs no
 // goroutine: a timer is armed while there is a record that will expire.
 type sweeper struct {
-	space *space
-	at    atomic.Int64 // when the timer fires, zero if it is not armed
+	space   *space
+	at      atomic.Int64 // when the timer fires, zero if it is not armed
+	journal int64        // when the journal is next swept; of who sweeps
 
 	mu    sync.Mutex
 	timer *time.Timer
@@ -49,6 +54,10 @@ func (w *sweeper) arm(at int64) {
 
 func (w *sweeper) sweep() {
 	w.at.Store(0)
+	if now := w.space.store.now(); w.space.durable() && now.at >= w.journal {
+		w.space.sweepJournal(now)
+		w.journal = now.at + int64(sweepJournalEvery)
+	}
 	w.start()
 }
 
@@ -60,6 +69,12 @@ func (w *sweeper) start() {
 		if n := w.space.shards[i].sweep(now); n != 0 && (next == 0 || n < next) {
 			next = n
 		}
+	}
+	if w.space.durable() {
+		if w.journal == 0 {
+			w.journal = now + int64(sweepJournalEvery)
+		}
+		w.arm(w.journal)
 	}
 	if next != 0 {
 		w.arm(next)
@@ -85,8 +100,11 @@ func (sh *shard) sweep(now int64) int64 {
 	}
 	sh.next = 0
 	sh.entries.each(func(e *entry) {
+		if e.resting {
+			return
+		}
 		sh.age(e, now)
-		sh.tidy(e)
+		sh.drop(e)
 		if e.expires != 0 && (sh.next == 0 || e.expires < sh.next) {
 			sh.next = e.expires
 		}
