@@ -24,25 +24,58 @@ func (w *writer) view(read func(tx *bbolt.Tx) error) {
 	w.db.View(read)
 }
 
-// Record implements [store.Journal]. A damaged one is none.
-func (w *writer) Record(namespace, id string) (r *driver.Record, expires int64) {
+// get calls decode with a value, if there is one. The value is the file's.
+func (w *writer) get(namespace string, k kind, key []byte, decode func(value []byte) error) {
 	w.view(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(records.name(namespace))
+		b := tx.Bucket(k.name(namespace))
 		if b == nil {
 			return nil
 		}
-		value := b.Get([]byte(id))
+		value := b.Get(key)
 		if value == nil {
 			return nil
 		}
-		var err error
-		if r, expires, err = decodeRecord(value); err != nil {
-			w.log.Error("bolt: a record is damaged, and none from now on", "file", w.path, "id", id, "error", err)
-			r = nil
+		if err := decode(value); err != nil {
+			w.log.Error("bolt: damaged, as good as not there", "file", w.path, "kind", string(k), "key", fmt.Sprintf("%q", key), "error", err)
 		}
 		return nil
 	})
+}
+
+// Record implements [store.Journal]. What is damaged is not there.
+func (w *writer) Record(namespace, id string) (r *driver.Record, expires int64) {
+	w.get(namespace, records, []byte(id), func(value []byte) error {
+		got, at, err := decodeRecord(value)
+		if err == nil {
+			r, expires = got, at
+		}
+		return err
+	})
 	return r, expires
+}
+
+// Envelope implements [store.Journal].
+func (w *writer) Envelope(namespace string, seq uint64) (envelope []byte) {
+	w.get(namespace, tasks, seqKey(seq), func(value []byte) error {
+		t, err := decodeTask(seq, value)
+		if err == nil {
+			envelope = t.Message.Envelope
+		}
+		return err
+	})
+	return envelope
+}
+
+// Dead implements [store.Journal].
+func (w *writer) Dead(namespace string, seq uint64) (m *driver.Message) {
+	w.get(namespace, letters, seqKey(seq), func(value []byte) error {
+		got, err := decodeDead(value)
+		if err == nil {
+			m = got
+		}
+		return err
+	})
+	return m
 }
 
 // Expired implements [store.Journal].

@@ -122,9 +122,11 @@ func (c *change) enter(p *posting, now instant) {
 	}
 	if d := p.dead; d != nil {
 		step.PutDead(d.seq, d.msg)
+		d.msg = nil // the journal has it
 		return
 	}
 	step.PutTask(p.task.stored(p.task.msg.Delay, now))
+	p.task.settleDown()
 }
 
 // commit has the journal keep c, and waits until it is applied or undone.
@@ -189,6 +191,11 @@ func (c *change) apply(now instant) {
 func (c *change) undo(now instant) {
 	for i := range c.out {
 		c.out[i].stay(now)
+	}
+	for i := range c.in {
+		if t := c.in[i].task; t != nil {
+			t.leave()
+		}
 	}
 	if c.taken != 0 {
 		c.space.store.pending.Add(int64(-c.taken))

@@ -51,6 +51,7 @@ func (sp *space) dropped(ts []*task) {
 	sp.store.pending.Add(int64(-len(ts)))
 	if step := sp.note(); step != nil {
 		for _, t := range ts {
+			t.leave()
 			step.DropTask(t.seq)
 		}
 		step.Commit(false, nil)
@@ -149,14 +150,16 @@ type handed struct {
 func deliveries(cs []claim) []*driver.Delivery {
 	size := 0
 	for i := range cs {
-		size += len(cs[i].task.msg.Envelope)
+		size += cs[i].task.size
 	}
 	hs, ds, buf := make([]handed, len(cs)), make([]*driver.Delivery, len(cs)), make([]byte, 0, size)
 	for i, c := range cs {
 		h := &hs[i]
 		h.token = token{c.task, c.number}
 		h.Message, h.Count, h.Copy, h.Handle = c.task.msg, c.count, c.task.copy, &h.token
-		if env := h.Envelope; env != nil {
+		if c.task.resting {
+			h.Envelope = c.task.envelope()
+		} else if env := h.Envelope; env != nil {
 			from := len(buf)
 			buf = append(buf, env...)
 			h.Envelope = buf[from:len(buf):len(buf)]

@@ -9,11 +9,32 @@ import (
 
 // A deadLetter is a stored dead letter.
 type deadLetter struct {
-	msg   *driver.Message // never changed
+	id      string
+	version driver.Version
+	died    int64           // DeadInfo.LastAt
+	msg     *driver.Message // never changed; nil if only the journal has it
+
 	queue *queue
 	seq   uint64      // its number in the journal
 	twin  *deadLetter // the next of this ID, guarded by shard.mu
 	rank  deadRank
+}
+
+// newDeadLetter returns m as a dead letter that nobody has seen yet.
+func newDeadLetter(q *queue, m *driver.Message, seq uint64) *deadLetter {
+	return &deadLetter{id: m.ID, version: m.Version(), died: m.Dead.LastAt, msg: m, queue: q, seq: seq}
+}
+
+// key returns the key of d.
+func (d *deadLetter) key() driver.DeadKey { return driver.DeadKey{ID: d.id, Epoch: d.version.Epoch} }
+
+// message returns a copy of the message, nil if it is not there any more.
+func (d *deadLetter) message() *driver.Message {
+	if d.msg != nil {
+		return d.msg.Clone()
+	}
+	sp := d.queue.space
+	return sp.store.options.Journal.Dead(sp.name, d.seq)
 }
 
 // A deadRank orders dead letters by death, equal ones by arrival.
@@ -48,7 +69,7 @@ func (x *deadIndex) find(r deadRank) int {
 
 func (x *deadIndex) add(d *deadLetter) {
 	x.order++
-	d.rank = deadRank{d.msg.Dead.LastAt, x.order}
+	d.rank = deadRank{d.died, x.order}
 	i := x.find(d.rank)
 	if i == len(x.slots) {
 		x.slots = append(x.slots, deadSlot{d.rank, d})
@@ -115,7 +136,7 @@ func (k key) bury(c *change, p *posting, now instant) error {
 		return errHeld
 	}
 	for o := e.dead; o != nil; o = o.twin {
-		if o.msg.Epoch == d.msg.Epoch {
+		if o.version.Epoch == d.version.Epoch {
 			return nil
 		}
 	}
@@ -158,7 +179,7 @@ func (e *entry) letter(q *queue, epoch uint32) *deadLetter {
 		return nil
 	}
 	d := e.dead
-	for d != nil && (d.queue != q || d.msg.Epoch != epoch) {
+	for d != nil && (d.queue != q || d.version.Epoch != epoch) {
 		d = d.twin
 	}
 	return d

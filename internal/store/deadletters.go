@@ -43,7 +43,7 @@ func (l *deadLetters) List(ctx context.Context, cursor string, limit int) ([]*dr
 		last := ds[len(ds)-1].rank
 		next = fmt.Sprintf("%d.%d", last.at, last.order)
 	}
-	return cloneDead(ds), next, nil
+	return messages(ds), next, nil
 }
 
 func parseCursor(cursor string) (r deadRank, err error) {
@@ -56,10 +56,13 @@ func parseCursor(cursor string) (r deadRank, err error) {
 	return r, nil
 }
 
-func cloneDead(ds []*deadLetter) []*driver.Message {
-	msgs := make([]*driver.Message, len(ds))
-	for i, d := range ds {
-		msgs[i] = d.msg.Clone()
+// messages returns copies of what ds hold.
+func messages(ds []*deadLetter) []*driver.Message {
+	msgs := make([]*driver.Message, 0, len(ds))
+	for _, d := range ds {
+		if m := d.message(); m != nil { // else it has just been removed
+			msgs = append(msgs, m)
+		}
 	}
 	return msgs
 }
@@ -82,8 +85,8 @@ func (l *deadLetters) Get(ctx context.Context, id string) ([]*driver.Message, er
 		k.shard.tidy(e)
 	}
 	k.shard.mu.Unlock()
-	slices.SortFunc(ds, func(a, b *deadLetter) int { return cmp.Compare(b.msg.Epoch, a.msg.Epoch) })
-	return cloneDead(ds), nil
+	slices.SortFunc(ds, func(a, b *deadLetter) int { return cmp.Compare(b.version.Epoch, a.version.Epoch) })
+	return messages(ds), nil
 }
 
 // Replay implements [driver.DeadLetters]. A dead letter whose ID is alive with
@@ -106,7 +109,11 @@ func (l *deadLetters) Replay(ctx context.Context, keys []driver.DeadKey) ([]*dri
 	var msgs []*driver.Message
 	for i, t := range tasks {
 		if t != nil && r.errs.at(i) == nil {
-			msgs = append(msgs, t.msg.Clone())
+			m := t.msg.Clone()
+			if t.resting {
+				m.Envelope = t.envelope()
+			}
+			msgs = append(msgs, m)
 		}
 	}
 	return msgs, r.whole()
@@ -127,7 +134,11 @@ func (q *queue) revive(c *change, dead driver.DeadKey, name string, seq uint64, 
 	if d == nil {
 		return nil, nil
 	}
-	t := &task{msg: *d.msg.Replayed(), copy: name, seq: seq, queue: q, shard: sh}
+	m := d.message()
+	if m == nil {
+		return nil, nil
+	}
+	t := &task{msg: *m.Replayed(), copy: name, seq: seq, queue: q, shard: sh}
 	for o := e.tasks; o != nil; o = o.twin {
 		if o.msg.Version().Compare(t.msg.Version()) >= 0 {
 			return nil, nil
@@ -232,7 +243,7 @@ func (q *queue) died(t int64) []driver.DeadKey {
 	ds := q.dead.before(t)
 	keys := make([]driver.DeadKey, len(ds))
 	for i, d := range ds {
-		keys[i] = d.msg.Key()
+		keys[i] = d.key()
 	}
 	return keys
 }

@@ -20,6 +20,7 @@ func (d *departure) leave(now instant) {
 	switch {
 	case !d.stays:
 		t.place = gone
+		t.leave()
 	case d.due > now.at:
 		t.returned = true
 		q.hold(t, d.due)

@@ -16,6 +16,10 @@ type Journal interface {
 	// Record returns a record that is kept, and until when, nil if there is
 	// none. It is called with locks held.
 	Record(namespace, id string) (r *driver.Record, expires int64)
+	// Envelope returns the envelope of a message that is kept, nil if there is
+	// none. Dead returns a dead letter. They, too, are called with locks held.
+	Envelope(namespace string, seq uint64) []byte
+	Dead(namespace string, seq uint64) *driver.Message
 	// Expired calls f, which may take its time, with the IDs of the records
 	// that are kept until before t.
 	Expired(namespace string, t int64, f func(id string))

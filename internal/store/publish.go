@@ -79,11 +79,12 @@ func (sp *space) prepare(w *scratch, msgs []*driver.Message, errs *itemErrors) [
 func newPosting(q *queue, m *driver.Message, name string, seq uint64) posting {
 	k := q.space.key(m.ID)
 	if m.Dead != nil {
-		return posting{msg: m, key: k, dead: &deadLetter{msg: m.Clone(), queue: q, seq: seq}}
+		return posting{msg: m, key: k, dead: newDeadLetter(q, m.Clone(), seq)}
 	}
 	t := &task{msg: *m, copy: name, seq: seq, queue: q, shard: k.shard}
 	t.msg.Record, t.msg.Repeat = nil, false
 	t.msg.Envelope = cloneBytes(m.Envelope)
+	t.size = len(m.Envelope)
 	return posting{msg: m, key: k, task: t}
 }
 

@@ -107,7 +107,7 @@ func (e *entry) alive(v driver.Version, except *task) bool {
 		}
 	}
 	for d := e.dead; d != nil; d = d.twin {
-		if d.msg.Version().Compare(v) >= 0 {
+		if d.version.Compare(v) >= 0 {
 			return true
 		}
 	}

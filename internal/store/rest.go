@@ -15,6 +15,7 @@ import (
 const (
 	maxCached      = 1 << 16
 	maxCachedBytes = 64 << 20
+	maxEnvelopes   = 64 << 20 // bytes, in all namespaces
 )
 
 // A cached is an entry whose record may rest.
@@ -83,4 +84,34 @@ func (sp *space) sweepJournal(now instant) {
 			k.shard.tidy(e)
 		}
 	})
+}
+
+// settleDown lets the envelope of t, which the journal will have and nobody has
+// seen yet, rest if there are many already.
+func (t *task) settleDown() {
+	store := t.queue.space.store
+	limit := int64(maxEnvelopes)
+	if store.options.Cached < 0 {
+		limit = 0
+	}
+	if store.envelopes.Add(int64(t.size)) <= limit {
+		return
+	}
+	store.envelopes.Add(int64(-t.size))
+	t.resting, t.msg.Envelope = true, nil
+}
+
+// leave takes the envelope of a task that is gone, or has never come, out of
+// what is in RAM.
+func (t *task) leave() {
+	if store := t.queue.space.store; store.options.Journal != nil && !t.resting {
+		store.envelopes.Add(int64(-t.size))
+	}
+}
+
+// envelope returns the envelope of a task whose envelope rests, nil if it is
+// there no more: then the task is not, either.
+func (t *task) envelope() []byte {
+	sp := t.queue.space
+	return sp.store.options.Journal.Envelope(sp.name, t.seq)
 }

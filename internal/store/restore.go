@@ -41,16 +41,18 @@ func (s *Store) Restore(p Past) *Restorer {
 func (r *Restorer) Task(namespace string, s *Task, deaths int) {
 	sp := r.store.space(namespace)
 	k := sp.key(s.Message.ID)
-	t := &task{msg: *s.Message, copy: r.store.copyName(s.Seq), seq: s.Seq,
+	t := &task{msg: *s.Message, copy: r.store.copyName(s.Seq), seq: s.Seq, size: len(s.Message.Envelope),
 		queue: sp.queue(s.Message.Queue), shard: k.shard, deaths: deaths}
 	k.rested().link(t)
+	t.settleDown()
 	r.tasks = append(r.tasks, restored{t, max(s.Since, s.Due)})
 }
 
 // Dead restores a dead letter.
 func (r *Restorer) Dead(namespace string, seq uint64, m *driver.Message) {
 	sp := r.store.space(namespace)
-	d := &deadLetter{msg: m, queue: sp.queue(m.Queue), seq: seq}
+	d := newDeadLetter(sp.queue(m.Queue), m, seq)
+	d.msg = nil
 	e := sp.key(m.ID).rested()
 	d.twin, e.dead = e.dead, d
 	d.queue.dead.add(d)

@@ -27,7 +27,9 @@ type Store struct {
 
 	copies  atomic.Uint64
 	pending atomic.Int64
-	max     atomic.Int64
+	// envelopes counts the bytes of those in RAM that the journal has as well.
+	envelopes atomic.Int64
+	max       atomic.Int64
 
 	life    sync.Mutex   // guards the coming and going of clients
 	clients atomic.Int64 // written under life

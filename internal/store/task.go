@@ -20,13 +20,15 @@ const (
 
 // A task is a stored message.
 type task struct {
-	msg   driver.Message // never changed
-	copy  string
-	seq   uint64 // the number that copy is made of
-	queue *queue
-	shard *shard
-	entry *entry // guarded by shard.mu
-	twin  *task  // the next living message of this ID, guarded by shard.mu
+	msg     driver.Message // never changed
+	copy    string
+	seq     uint64 // the number that copy is made of
+	size    int    // of the envelope
+	resting bool   // only the journal has the envelope
+	queue   *queue
+	shard   *shard
+	entry   *entry // guarded by shard.mu
+	twin    *task  // the next living message of this ID, guarded by shard.mu
 
 	// The rest is guarded by queue.mu.
 	place    place
@@ -65,6 +67,11 @@ func (k *token) leaves(s *subscription) *change {
 // stored returns t as a journal keeps it.
 func (t *task) stored(delay time.Duration, now instant) *Task {
 	s := &Task{Seq: t.seq, Message: &t.msg, Since: now.ms}
+	if t.resting {
+		m := t.msg
+		m.Envelope = t.envelope()
+		s.Message = &m
+	}
 	if delay > 0 {
 		s.Due = now.unixMilli(now.at + int64(delay))
 	}
