@@ -2,6 +2,7 @@ package bolt_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -109,4 +110,38 @@ func raw(b *testing.B, n int) {
 	}
 	wg.Wait()
 	b.ReportMetric(float64(b.N)/time.Since(begin).Seconds(), "ops/s")
+}
+
+var pending = flag.Int("bolt.pending", 100000, "messages in the file that BenchmarkOpen opens")
+
+// BenchmarkOpen opens a file with pending messages, after a clean close and
+// after a crash.
+func BenchmarkOpen(b *testing.B) {
+	p := newPair(b, nil)
+	fill := make([]*driver.Message, 1000)
+	for range *pending / len(fill) {
+		for i := range fill {
+			fill[i] = tracked(uuid.Must(uuid.NewV7()).String())
+			fill[i].Envelope = make([]byte, 256)
+		}
+		p.publish(fill...)
+	}
+	for _, end := range []struct {
+		name  string
+		close func()
+	}{{"clean", p.close}, {"crash", func() { bolt.Abandon(p.path) }}} {
+		b.Run(end.name, func(b *testing.B) {
+			end.close()
+			for b.Loop() {
+				s := open(b, p.path, nil)
+				b.StopTimer()
+				if p.store = s; end.name == "clean" {
+					s.Close()
+				} else {
+					bolt.Abandon(p.path)
+				}
+				b.StartTimer()
+			}
+		})
+	}
 }
