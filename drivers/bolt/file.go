@@ -31,6 +31,7 @@ type file struct {
 	log    *slog.Logger
 	db     *bbolt.DB
 	handle *os.File // of db
+	stuck  bool     // bbolt may hold its locks for ever
 	meta   meta
 	writer *writer
 	core   *store.Store
@@ -62,9 +63,10 @@ func (f *file) open(o *Options, left func()) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("it is damaged: %v", p)
+			f.stuck = true
+		}
+		if err != nil {
 			f.discard()
-		} else if err != nil && f.db != nil {
-			f.db.Close()
 		}
 	}()
 	if err := f.connect(); err != nil {
@@ -134,7 +136,9 @@ func (f *file) restore(left func()) error {
 	if err != nil {
 		return err
 	}
-	return f.db.Update(f.meta.begin)
+	_, err = update(f.db, f.meta.begin)
+	f.stuck = err != nil
+	return err
 }
 
 func (f *file) load(tx *bbolt.Tx, left func()) error {
@@ -159,27 +163,33 @@ func (f *file) load(tx *bbolt.Tx, left func()) error {
 // not be made by the next open.
 func (f *file) close() error {
 	f.writer.stop()
-	if f.writer.broken != nil {
-		f.discard()
-		return nil
+	if f.writer.failure() != nil {
+		f.stuck = true
+		return f.discard()
 	}
 	f.db.NoFreelistSync = false
-	err := f.db.Update(func(tx *bbolt.Tx) error { return f.meta.end(tx, f.core.Last()) })
-	return errors.Join(err, f.db.Close())
+	_, err := update(f.db, func(tx *bbolt.Tx) error { return f.meta.end(tx, f.core.Last()) })
+	f.stuck = err != nil
+	return errors.Join(err, f.discard())
 }
 
-// discard lets go of the file, and of its lock, when bbolt may have panicked:
-// then it does not let go of its own locks, and closing it would never end.
-// What is mapped stays mapped.
-func (f *file) discard() {
-	if f.handle != nil {
+// discard closes the file as it is. If bbolt may have panicked, it does not let
+// go of its own locks, and closing it would never end: then it is the file alone
+// that is closed, with its lock, and what is mapped stays mapped.
+func (f *file) discard() error {
+	switch {
+	case f.db != nil && !f.stuck:
+		return f.db.Close()
+	case f.handle != nil:
 		f.handle.Close()
 	}
+	return nil
 }
 
 // abandon closes the file as the death of the process would.
 func (f *file) abandon() {
 	f.core.Fail(errors.New("bolt: the process is dead"))
 	f.writer.abandon()
-	f.db.Close()
+	f.stuck = f.stuck || f.writer.failure() != errStopped
+	f.discard()
 }

@@ -187,13 +187,17 @@ func (w *writer) commit(batch []*step) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	w.mu.Lock()
-	broken := w.broken
-	w.mu.Unlock()
-	if broken != nil {
-		return driver.Transient(broken)
+	if err := w.failure(); err != nil {
+		return driver.Transient(err)
 	}
-	id, err := w.update(batch)
+	id, err := update(w.db, func(tx *bbolt.Tx) error {
+		for _, s := range batch {
+			if err := s.apply(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if err == nil {
 		return nil
 	}
@@ -206,6 +210,13 @@ func (w *writer) commit(batch []*step) error {
 	return err
 }
 
+// failure returns why nothing is written any more, nil if it is.
+func (w *writer) failure() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.broken
+}
+
 // fail has nothing more be written.
 func (w *writer) fail(err error) {
 	w.mu.Lock()
@@ -216,22 +227,25 @@ func (w *writer) fail(err error) {
 	}
 }
 
-func (w *writer) update(batch []*step) (id int, err error) {
+// update commits what f does, in transaction id. Unless the commit itself
+// returned the error, the file must be discarded then: where f fails, or bbolt
+// panics, nothing is rolled back. To do so bbolt would look at all pages, in a
+// goroutine of its own, and if it panicked again the process would die.
+func update(db *bbolt.DB, f func(tx *bbolt.Tx) error) (id int, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	err = w.db.Update(func(tx *bbolt.Tx) error {
-		id = tx.ID()
-		for _, s := range batch {
-			if err := s.apply(tx); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return id, err
+	tx, err := db.Begin(true)
+	if err != nil {
+		return 0, err
+	}
+	if err := f(tx); err != nil {
+		return tx.ID(), err
+	}
+	id = tx.ID()
+	return id, tx.Commit()
 }
 
 // before reports whether the file is certainly as it was before transaction id.

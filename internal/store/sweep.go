@@ -19,7 +19,7 @@ const sweepJournalEvery = time.Hour
 type sweeper struct {
 	space   *space
 	at      atomic.Int64 // when the timer fires, zero if it is not armed
-	journal int64        // when the journal is next swept; of who sweeps
+	journal atomic.Int64 // when the journal is next swept
 
 	mu    sync.Mutex
 	timer *time.Timer
@@ -54,9 +54,9 @@ func (w *sweeper) arm(at int64) {
 
 func (w *sweeper) sweep() {
 	w.at.Store(0)
-	if now := w.space.store.now(); w.space.durable() && now.at >= w.journal {
+	now, due := w.space.store.now(), w.journal.Load()
+	if w.space.durable() && now.at >= due && w.journal.CompareAndSwap(due, now.at+int64(sweepJournalEvery)) {
 		w.space.sweepJournal(now)
-		w.journal = now.at + int64(sweepJournalEvery)
 	}
 	w.start()
 }
@@ -71,10 +71,8 @@ func (w *sweeper) start() {
 		}
 	}
 	if w.space.durable() {
-		if w.journal == 0 {
-			w.journal = now + int64(sweepJournalEvery)
-		}
-		w.arm(w.journal)
+		w.journal.CompareAndSwap(0, now+int64(sweepJournalEvery))
+		w.arm(w.journal.Load())
 	}
 	if next != 0 {
 		w.arm(next)
