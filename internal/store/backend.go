@@ -59,6 +59,9 @@ func (b *Backend) Start(ctx context.Context, ss []driver.Start) ([]driver.Grant,
 // held. The delivery's queue is locked, and the entry held, until the record
 // is written, so it cannot be settled in between.
 func (sp *space) start(c *change, s *driver.Start, now instant) (driver.Grant, error) {
+	if err := driver.CheckID(s.ID); err != nil {
+		return driver.Grant{Err: sp.store.wrap("start", err)}, nil
+	}
 	if s.Delivery != nil {
 		k := tokenOf(s.Delivery)
 		if k == nil || k.task.queue.space != sp || !k.current(nil) {
@@ -123,9 +126,16 @@ func (sp *space) update(c *change, u *driver.Update, now instant) error {
 	return nil
 }
 
-// checkUpdate reports whether the body of u, which may be nil, fits.
+// checkUpdate reports whether u, which may be nil, has an ID and a body that
+// fits.
 func (s *Store) checkUpdate(u *driver.Update) error {
-	if limit := s.options.MaxBody; u != nil && limit > 0 && len(u.Body) > limit {
+	if u == nil {
+		return nil
+	}
+	if err := driver.CheckID(u.ID); err != nil {
+		return s.wrap("update", err)
+	}
+	if limit := s.options.MaxBody; limit > 0 && len(u.Body) > limit {
 		return s.wrap("update", fmt.Errorf("task %s: result has %d bytes, at most %d fit: %w", u.ID, len(u.Body), limit, driver.ErrTooLarge))
 	}
 	return nil

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,9 @@ import (
 
 // tombstones is how many removed keys are remembered for Await.
 const tombstones = 1024
+
+// maxKey is the most bytes of a control key.
+const maxKey = 4096
 
 // control keeps the small keys of a namespace. Its zero value is ready.
 type control struct {
@@ -34,6 +38,9 @@ type controlEntry struct {
 func (c *client) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if err := c.check(ctx); err != nil {
 		return err
+	}
+	if key == "" || len(key) > maxKey {
+		return c.space.store.wrap("put", fmt.Errorf("key has %d bytes, want 1 to %d", len(key), maxKey))
 	}
 	e := controlEntry{value: cloneBytes(value)}
 	now := c.space.store.now()

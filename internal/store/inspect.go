@@ -77,28 +77,44 @@ func (b *Broker) PurgeQueue(ctx context.Context, queue string) ([]string, error)
 }
 
 // drain decides that c takes out up to limit tasks that are not leased, and
-// returns their IDs. q.mu is held.
+// returns their IDs. What another change is about may come or go: it stays.
+// q.mu is held.
 func (q *queue) drain(c *change, limit int) (ids []string) {
 	c.queues.add(q)
 	for q.ready > 0 && len(ids) < limit {
-		ids = q.purge(c, departure{task: q.pop(), from: ready}, ids)
+		t := q.pop()
+		if !q.purge(c, departure{task: t, from: ready}) {
+			continue
+		}
+		ids = append(ids, t.msg.ID)
 	}
+	var stay []dueTask
 	for len(q.delayed) > 0 && len(ids) < limit {
-		due := q.delayed[0].due
-		ids = q.purge(c, departure{task: q.delayed.pop(), from: delayed, due: due}, ids)
+		d := q.delayed[0]
+		q.delayed.pop()
+		if q.purge(c, departure{task: d.task, from: delayed, due: d.due}) {
+			ids = append(ids, d.task.msg.ID)
+		} else {
+			stay = append(stay, d)
+		}
+	}
+	for _, d := range stay {
+		q.delayed.push(d)
 	}
 	return ids
 }
 
-// purge decides that c removes the task of d, unless another change is about
-// it: then it may come or go.
-func (q *queue) purge(c *change, d departure, ids []string) []string {
+// purge decides that c removes the task of d. It reports false, and sets a ready
+// task aside, if another change holds it.
+func (q *queue) purge(c *change, d departure) bool {
 	t, sh := d.task, d.task.shard
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if !c.mayHold(t.entry) {
-		q.wait(t)
-		return ids
+		if d.from == ready {
+			q.wait(t)
+		}
+		return false
 	}
 	c.hold(sh, t.entry)
 	sh.unlink(t)
@@ -108,7 +124,7 @@ func (q *queue) purge(c *change, d departure, ids []string) []string {
 	if step := c.log(); step != nil {
 		step.DropTask(t.seq)
 	}
-	return append(ids, t.msg.ID)
+	return true
 }
 
 // Size returns how many ids the store knows, by a message, a dead letter or a
