@@ -52,6 +52,12 @@
 // The file keeps its largest size. Use a local disk, and copy the file only
 // while it is closed.
 //
+// # Memory
+//
+// What is pending has an index in memory, of some 600 bytes per message,
+// and envelopes up to 64 MiB. The last 65,536 records are in memory as well;
+// others, and dead letters, are read from the file.
+//
 // # As
 //
 // [driver.As] finds [*Broker] and [*Backend].
