@@ -29,42 +29,49 @@ func (r *rounds) errors() *itemErrors {
 
 // run returns the error of the batch.
 func (r *rounds) run(ctx context.Context) error {
-	r.errors()
-	var again []int
-	for todo, all := 0, true; all || len(again) > 0; all = false {
-		c := r.space.begin()
-		c.refusable = r.refusable
-		round := again
-		if todo = len(round); all {
-			todo = r.n
-		}
-		again = nil
-		now := r.lock()
-		for j := range todo {
-			i := j
-			if !all {
-				i = round[j]
-			}
-			if r.errs.at(i) != nil {
-				continue // known beforehand
-			}
-			if err := r.decide(c, i, now); err == errHeld {
-				again = append(again, i)
-			} else {
-				r.errs.set(i, err)
-			}
-		}
-		blocked := c.blocked
-		if err := c.commit(ctx, r.queues, now); err != nil {
-			r.fail(round, again, all, err)
-		}
-		c.free()
-		if len(again) > 0 && !await(ctx, blocked) {
-			r.fail(again, nil, false, driver.Transient(ctx.Err()))
+	again, blocked := r.round(ctx, nil, r.n)
+	for len(again) > 0 {
+		if !await(ctx, blocked) {
+			r.fail(again, len(again), nil, driver.Transient(ctx.Err()))
 			break
 		}
+		again, blocked = r.round(ctx, again, len(again))
 	}
-	return r.errs.batch()
+	return r.errors().batch()
+}
+
+// round decides about n items, those of todo or, if that is nil, the first n,
+// and carries out what was decided. It returns those that have to wait, and for
+// what.
+func (r *rounds) round(ctx context.Context, todo []int, n int) (again []int, blocked *change) {
+	c := r.space.begin()
+	defer c.free()
+	c.refusable = r.refusable
+	now := r.lock()
+	for j := range n {
+		i := item(todo, j)
+		if r.errors().at(i) != nil {
+			continue // known beforehand
+		}
+		if err := r.decide(c, i, now); err == errHeld {
+			again = append(again, i)
+		} else {
+			r.errs.set(i, err)
+		}
+	}
+	blocked = c.blocked
+	if err := c.commit(ctx, r.queues, now); err != nil {
+		r.fail(todo, n, again, err)
+	}
+	return again, blocked
+}
+
+// item returns the j-th item of todo, of all if that is nil.
+func item(todo []int, j int) int {
+	if todo == nil {
+		return j
+	}
+	return todo[j]
 }
 
 func (r *rounds) lock() instant {
@@ -76,21 +83,13 @@ func (r *rounds) lock() instant {
 
 // fail sets the error of a round's items, except of those that have one or
 // wait for the next.
-func (r *rounds) fail(round, again []int, all bool, err error) {
+func (r *rounds) fail(todo []int, n int, again []int, err error) {
 	waits := make(map[int]bool, len(again))
 	for _, i := range again {
 		waits[i] = true
 	}
-	if all {
-		for i := range r.n {
-			if !waits[i] {
-				r.errs.setOnce(i, err)
-			}
-		}
-		return
-	}
-	for _, i := range round {
-		if !waits[i] {
+	for j := range n {
+		if i := item(todo, j); !waits[i] {
 			r.errs.setOnce(i, err)
 		}
 	}
