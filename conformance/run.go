@@ -122,20 +122,14 @@ func (s *stage) execute(c *Case) result {
 
 // once runs c on a harness of its own.
 func (s *stage) once(c *Case) result {
-	results := make(chan result, 2)
+	results := make(chan result, 1)
 	go func() {
-		if !s.bubble() {
-			results <- c.perform(newRecorder(s.parent, c), s.newHarness)
-			return
+		rec := newRecorder(s.parent, c)
+		if s.bubble() {
+			results <- inBubble(s.parent.(*testing.T), func() result { return c.perform(rec, s.newHarness) })
+		} else {
+			results <- c.perform(rec, s.newHarness)
 		}
-		defer func() {
-			if p := recover(); p != nil {
-				results <- failure("the bubble cannot end: %v", p)
-			}
-		}()
-		synctest.Test(s.parent.(*testing.T), func(*testing.T) {
-			results <- c.perform(newRecorder(s.parent, c), s.newHarness)
-		})
 	}()
 	limit := time.NewTimer(realLimit)
 	defer limit.Stop()
@@ -145,6 +139,17 @@ func (s *stage) once(c *Case) result {
 	case <-limit.C:
 		return failure("still running after %v", realLimit)
 	}
+}
+
+// inBubble runs f in a bubble, and returns once that has ended.
+func inBubble(t *testing.T, f func() result) (r result) {
+	defer func() {
+		if p := recover(); p != nil && !r.failed {
+			r = failure("the bubble cannot end: %v", p)
+		}
+	}()
+	synctest.Test(t, func(*testing.T) { r = f() })
+	return r
 }
 
 // explore runs the schedules of c.
