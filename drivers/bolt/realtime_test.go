@@ -10,12 +10,17 @@ import (
 
 // The suite in real time: not beside the tests in bubbles.
 
-func TestRealTimeConformance(t *testing.T) { all(t, both.harness(false)) }
+func TestRealTimeConformance(t *testing.T) {
+	t.Parallel()
+	all(t, both.harness(false))
+}
 
 func TestRealTimeConformanceMemoryBackend(t *testing.T) {
+	t.Parallel()
 	conformance.RunApp(t, brokerOnly.harness(false))
 }
 
 func TestRealTimeConformanceMemoryBroker(t *testing.T) {
+	t.Parallel()
 	conformance.RunApp(t, backendOnly.harness(false))
 }
