@@ -169,15 +169,13 @@ func (t *Task[In, Out]) dispatch(ctx context.Context, eng *engine.Engine, c *cal
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	env := engine.Envelope{Name: t.def.name, ContentType: t.app.cfg.Codec.ContentType(), Headers: c.headers, Policy: travelling(c.policy)}
 	if len(t.app.cfg.Middleware) == 0 {
-		return t.deliver(ctx, eng, c, m, &env, in, p)
+		return t.deliver(ctx, eng, c, m, c.headers, in, p)
 	}
-	out := &Outgoing{ID: m.ID, Name: env.Name, Queue: m.Queue, Headers: map[string]string{}}
-	maps.Copy(out.Headers, env.Headers)
+	out := &Outgoing{ID: m.ID, Name: t.def.name, Queue: m.Queue, Headers: map[string]string{}}
+	maps.Copy(out.Headers, c.headers)
 	return t.app.through(ctx, out, func(ctx context.Context, out *Outgoing) error {
-		env.Headers = out.Headers
-		return t.deliver(ctx, eng, c, m, &env, in, p)
+		return t.deliver(ctx, eng, c, m, out.Headers, in, p)
 	})
 }
 
@@ -204,8 +202,9 @@ func (t *Task[In, Out]) fill(eng *engine.Engine, c *callSettings, m *driver.Mess
 }
 
 // deliver encodes the message and, with p, publishes it.
-func (t *Task[In, Out]) deliver(ctx context.Context, eng *engine.Engine, c *callSettings, m *driver.Message, env *engine.Envelope, in In, p *engine.Publication) error {
-	if err := t.encode(m, env, in); err != nil || p == nil {
+func (t *Task[In, Out]) deliver(ctx context.Context, eng *engine.Engine, c *callSettings, m *driver.Message, headers map[string]string, in In, p *engine.Publication) error {
+	env := engine.Envelope{Name: t.def.name, ContentType: t.app.cfg.Codec.ContentType(), Headers: headers, Policy: travelling(c.policy)}
+	if err := t.encode(m, &env, in); err != nil || p == nil {
 		return err
 	}
 	return publishError(eng.Publish(ctx, p, c.id != ""))

@@ -78,6 +78,9 @@ func (e *PublishError) Unwrap() error { return e.Err }
 
 // publishError is the exported form of the engine's error.
 func publishError(err error) error {
+	if err == nil {
+		return nil // before pe, which goes to the heap
+	}
 	var pe *engine.PublishError
 	if !errors.As(err, &pe) {
 		return err

@@ -215,21 +215,24 @@ func (s *session) dispatch(j *job) {
 		return
 	}
 	s.idle.Add(1)
-	s.handlers.Go(func() {
-		running := true
-		defer func() {
-			if running { // the handler ended its goroutine: only its slot is left
-				s.slots.give(1)
-			}
-		}()
-		for ok := true; ok; j, ok = <-s.queue {
-			running = true
-			j.run()
-			running = false
-			s.idle.Add(1)
-			s.slots.give(1) // last: there are no more goroutines than slots
+	s.handlers.Go(func() { s.work(j) })
+}
+
+// work runs j and then what comes from the queue, until that is closed.
+func (s *session) work(j *job) {
+	running := true
+	defer func() {
+		if running { // the handler ended its goroutine: only its slot is left
+			s.slots.give(1)
 		}
-	})
+	}()
+	for ok := true; ok; j, ok = <-s.queue {
+		running = true
+		j.run()
+		running = false
+		s.idle.Add(1)
+		s.slots.give(1) // last: there are no more goroutines than slots
+	}
 }
 
 // admitSuspect reserves the place of the running suspect for d.

@@ -144,10 +144,17 @@ func (j *job) settle(v engine.Verdict) {
 // settled goes on after the broker answered. ErrLeaseLost means done or lost:
 // the record says which, and is written already.
 func (j *job) settled(err error) {
-	v := j.verdict
 	switch {
 	case err == nil, errors.Is(err, driver.ErrStale), errors.Is(err, driver.ErrLeaseLost), errors.Is(err, driver.ErrClosed):
 		j.forget()
+	default:
+		j.unsettled(err, j.verdict)
+	}
+}
+
+// unsettled goes on after the broker did not settle.
+func (j *job) unsettled(err error, v engine.Verdict) {
+	switch {
 	case errors.Is(err, driver.ErrStarted):
 		j.settle(j.attempt.Bury(engine.Lost(), time.Now()))
 	case errors.Is(err, driver.ErrTooLarge) && v.Record != nil && v.Record.State == driver.Success:
