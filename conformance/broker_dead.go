@@ -72,7 +72,7 @@ func (c *C) bury(b driver.Broker, n int) []*driver.Message {
 	c.TB.Helper()
 	ms := c.messages(n)
 	for i := range ms {
-		ms[i] = dead(ms[i], int64(1_000_000_000_000+1000*i))
+		ms[i] = dead(ms[i], 1_000_000_000_000+1000*int64(i))
 	}
 	c.publish(b, ms...)
 	return ms
