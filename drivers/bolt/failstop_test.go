@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/chicory-go/chicory/driver"
 	"github.com/chicory-go/chicory/drivers/bolt"
@@ -53,19 +53,16 @@ func TestFailStop(t *testing.T) {
 // TestFailStopWakes ends a Receive in progress.
 func TestFailStopWakes(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, nil)
-	ended := make(chan error)
-	go func() {
-		_, err := p.sub.Receive(context.Background(), 1)
-		ended <- err
-	}()
-	time.Sleep(20 * time.Millisecond) // likely it waits by now
-	bolt.Break(p.path)
-	p.broker.Publish(t.Context(), []*driver.Message{message("c")})
-	select {
-	case err := <-ended:
-		wantErr(t, "Receive", err, driver.ErrTransient)
-	case <-time.After(10 * time.Second):
-		t.Fatal("Receive goes on")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, nil)
+		ended := make(chan error)
+		go func() {
+			_, err := p.sub.Receive(context.Background(), 1)
+			ended <- err
+		}()
+		synctest.Wait() // Receive waits
+		bolt.Break(p.path)
+		p.broker.Publish(t.Context(), []*driver.Message{message("c")})
+		wantErr(t, "Receive", <-ended, driver.ErrTransient)
+	})
 }

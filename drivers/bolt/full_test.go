@@ -37,16 +37,13 @@ func fillUp(p *pair) (ids []string) {
 // drain works off what is there, and returns the IDs.
 func drain(p *pair) (ids []string) {
 	p.t.Helper()
-	for {
-		ds := p.receive(50)
-		if len(ds) == 0 {
-			return ids
-		}
-		for _, d := range ds {
+	for p.stats().Ready > 0 {
+		for _, d := range p.receive(50) {
 			p.succeed(d, time.Hour)
 			ids = append(ids, d.ID)
 		}
 	}
+	return ids
 }
 
 // checkFull fills p's file. What was acknowledged is there, also after a crash;

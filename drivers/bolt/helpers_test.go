@@ -86,13 +86,11 @@ func (p *pair) publish(msgs ...*driver.Message) {
 	}
 }
 
-// receive returns up to n deliveries that are ready, none if there is none.
+// receive waits for a delivery, and returns up to n.
 func (p *pair) receive(n int) []*driver.Delivery {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 50*time.Millisecond)
-	defer cancel()
-	ds, err := p.sub.Receive(ctx, n)
-	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	ds, err := p.sub.Receive(p.t.Context(), n)
+	if err != nil {
 		p.t.Fatalf("Receive: %v", err)
 	}
 	return ds
@@ -100,17 +98,15 @@ func (p *pair) receive(n int) []*driver.Delivery {
 
 func (p *pair) one() *driver.Delivery {
 	p.t.Helper()
-	ds, err := p.sub.Receive(p.t.Context(), 1)
-	if err != nil {
-		p.t.Fatalf("Receive: %v", err)
-	}
-	return ds[0]
+	return p.receive(1)[0]
 }
 
 func (p *pair) none() {
 	p.t.Helper()
-	if ds := p.receive(10); len(ds) != 0 {
-		p.t.Fatalf("received %s, want nothing", ds[0].ID)
+	ctx, cancel := context.WithTimeout(p.t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if ds, err := p.sub.Receive(ctx, 10); !errors.Is(err, context.DeadlineExceeded) {
+		p.t.Fatalf("received %v, %v, want nothing", ds, err)
 	}
 }
 

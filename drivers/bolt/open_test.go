@@ -59,7 +59,7 @@ func TestOtherProcess(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "in use by another process") {
 		t.Errorf("got %v, want that %s is in use by another process", err, path)
 	}
-	if took := time.Since(begin); took > 1500*time.Millisecond {
+	if took := time.Since(begin); took > 20*time.Second {
 		t.Errorf("it took %v to say so", took)
 	}
 	in.Close()
