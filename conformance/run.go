@@ -157,7 +157,7 @@ func (s *stage) explore(c *Case) result {
 	e := &exploration{stage: s, offset: int(lastRun.Add(1))}
 	c.explore(e)
 	if !e.out.failed {
-		e.out.lines = append(e.out.lines, fmt.Sprintf("%d schedules", e.runs))
+		e.out.lines = append(e.out.lines, fmt.Sprintf("%d schedules, %d faults", e.runs, e.met))
 	}
 	return e.out
 }

@@ -295,12 +295,23 @@ func (w *world) until(ok func() bool) bool {
 // settleAll waits until no message is left, or for long.
 func (w *world) settleAll() {
 	w.TB.Helper()
+	w.settleUntil(nil)
+}
+
+// settleUntil is settleAll until end is closed.
+func (w *world) settleUntil(ended <-chan struct{}) {
+	w.TB.Helper()
 	pause := max(w.sec, 20*time.Millisecond)
 	limit := 120 * w.lease
 	if !w.h.Bubble {
 		limit = 30*w.lease + 10*time.Second
 	}
 	for end := time.Now().Add(limit); time.Now().Before(end) && w.live() > 0; {
+		select {
+		case <-ended:
+			return
+		default:
+		}
 		w.sleep(pause)
 	}
 	w.sleep(pause) // what is under way in the workers
