@@ -73,20 +73,21 @@ func (c *client) crash() {
 	})
 }
 
-func (c *client) crashed() bool {
-	select {
-	case <-c.dead:
-		return true
-	default:
-		return false
-	}
-}
+func (c *client) crashed() bool { return closed(c.dead) }
 
 // log returns the calls so far.
 func (c *client) log() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]string(nil), c.calls...)
+}
+
+// count returns how many calls of op there were.
+func (c *client) count(op string) (n int) {
+	for _, o := range c.log() {
+		n += b2i(o == op)
+	}
+	return n
 }
 
 // call performs one call of a store, with its fault.

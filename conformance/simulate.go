@@ -199,7 +199,7 @@ func (e *exploration) life(sc scenario, s schedule) (steps int) {
 // proved fails the exploration if its faults met nothing: then it proves
 // nothing. Who takes a message is up to the broker, so some may pass by.
 func (e *exploration) proved() {
-	if e.out.failed || 4*e.met >= 3*e.planned {
+	if e.out.failed || e.planned < 50 || 3*e.met >= 2*e.planned {
 		return
 	}
 	e.out.failed = true
@@ -273,12 +273,15 @@ func (sc scenario) live(w *world, s schedule) (steps, met int) {
 	}
 	ended := make(chan struct{}) // the first worker's good time
 	first := w.start(worker.Options{Concurrency: 1, ShutdownTimeout: worker.NoGrace}, k.ends(ended), firstHandler)
-	if sc.shutdown {
+	switch {
+	case sc.shutdown:
 		w.until(func() bool { n, _ := w.started(); return n > 0 || first.crashed() })
 		first.stop()
-	} else if sc.park {
-		w.sleep(w.sec)
-	} else {
+	case sc.park: // twice, then it is stopped, unless something went wrong
+		if w.until(func() bool { return !sent || closed(ended) || first.count("settle") >= 2 }) && !closed(ended) {
+			first.stop()
+		}
+	default:
 		w.settleUntil(ended)
 	}
 	if sc.replay {
@@ -302,6 +305,15 @@ func (sc scenario) live(w *world, s schedule) (steps, met int) {
 	k.mu.Unlock()
 	sc.judge(w, sent, cancelled, met)
 	return steps, met
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // judge holds the end against the invariants I1 to I11.

@@ -307,10 +307,8 @@ func (w *world) settleUntil(ended <-chan struct{}) {
 		limit = 30*w.lease + 10*time.Second
 	}
 	for end := time.Now().Add(limit); time.Now().Before(end) && w.live() > 0; {
-		select {
-		case <-ended:
+		if closed(ended) {
 			return
-		default:
 		}
 		w.sleep(pause)
 	}
