@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/chicory-go/chicory/driver"
@@ -16,7 +17,7 @@ var backendLifeCases = []Case{
 	{Name: "Life/Others", Contract: "clients share records, and closing one leaves the others alone", run: backendOthers},
 	{Name: "Life/Namespaces", Contract: "two namespaces never see each other's records", run: backendNamespaces},
 	{Name: "Life/Everything", Contract: "all methods may be called at once", run: backendEverything},
-	{Name: "Life/Restart", Contract: "what was written survives a restart of the store, skeletons included",
+	{Name: "Life/Restart", Contract: "what was written survives a restart of the store, skeletons and control keys included",
 		Denied: "a store that is not durable says so", restarts: true, run: backendRestart},
 	{Name: "Control/Keys", Contract: "control keys are put, listed in order by prefix, and removed",
 		Denied: "the backend serves no Control", run: onBackend(controlKeys)},
@@ -136,14 +137,22 @@ func backendRestart(c *C) {
 		return
 	}
 	u := fullUpdate("full")
-	c.apply(be, u, update("deleted", driver.Success), update("pending", driver.Pending))
+	done := update("done", driver.Success)
+	done.Body = []byte("42")
+	c.apply(be, u, done, update("deleted", driver.Success), update("pending", driver.Pending))
 	if _, err := be.Delete(c.Context(), []string{"deleted"}); err != nil {
 		c.Errorf("delete: %v", err)
 	}
 	run := c.grant(be, start("started", "copy"))
+	control, controls := driver.As[driver.Control](be)
+	if controls {
+		c.put(control, "paused/q", "by me", 0)
+	}
 	c.restart()
 	be = c.backend()
+	c.state(be, "full", u.State)
 	c.sameUpdate(c.record(be, "full").Update, u)
+	c.sameUpdate(c.state(be, "done", driver.Success).Update, done)
 	c.state(be, "pending", driver.Pending)
 	r := c.state(be, "started", driver.Started)
 	c.expect(r.Run == run && r.Copy == "copy", "a start survives: got %+v", r)
@@ -152,4 +161,8 @@ func backendRestart(c *C) {
 	second := start("started", "copy")
 	second.Count = 2
 	c.expect(c.grant(be, second) > run, "runs go on rising")
+	if control, ok := driver.As[driver.Control](be); ok {
+		got, _ := c.entries(control, "paused/")
+		c.expect(slices.Equal(got, []string{"paused/q=by me"}), "control keys that do not expire survive: got %q", got)
+	}
 }

@@ -1,7 +1,10 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,12 +23,12 @@ var lifeCases = []Case{
 	{Name: "Life/Everything", Contract: "all methods may be called at once", run: lifeEverything},
 	{Name: "Life/Restart", Contract: "what was acknowledged as published survives a restart of the store, delayed and dead included; what was settled does not come back",
 		Denied: "a store that is not durable says so", restarts: true, run: lifeRestart},
+	{Name: "Life/RestartData", Contract: "what survives a restart is as it was: every field, the moment it is due, its place in line, and what is dead",
+		Denied: "a store that is not durable says so", restarts: true, run: lifeRestartData},
 	{Name: "Life/Reconnect", Contract: "clients go on after a restart of their server: Receive waits or returns a retryable error, publishing works again",
 		Denied: "a store in the process restarts with its process", restarts: true, run: lifeReconnect},
 }
 
-// durable reports whether the store claims to be, and proves that one that
-// does not has no way to restart.
 // restart stops the store as a crash would and starts it again.
 func (c *C) restart() {
 	c.TB.Helper()
@@ -35,6 +38,8 @@ func (c *C) restart() {
 	c.h.Restart(c.TB)
 }
 
+// durable reports whether the store claims to be, and demands a way to restart
+// one that does.
 func (c *C) durable(b driver.Broker) bool {
 	c.TB.Helper()
 	if b.Info().Durable && c.h.Restart == nil {
@@ -312,8 +317,6 @@ func lifeRestart(c *C) {
 		return
 	}
 	ms := c.messages(120)
-	ms[0] = c.full()
-	ms[0].Deliveries = 0
 	ms[1].Delay = c.lease / 2
 	c.publish(b, ms...)
 	c.bury(b, 3)
@@ -336,6 +339,57 @@ func lifeRestart(c *C) {
 	c.same(append(got, settled...), messageIDs(ms), "settled once, or there again")
 	c.none(t, c.lease/2, "and no more")
 	c.expect(len(c.deadOf(again, q)) == 3, "dead letters survive")
+}
+
+func lifeRestartData(c *C) {
+	b := c.broker()
+	if !c.durable(b) {
+		return
+	}
+	full := c.full() // of a higher priority than the others
+	late := c.messages(2)
+	late[0].Delay, late[1].Delay = 2*c.lease, time.Hour
+	begin := time.Now()
+	c.publish(b, late...)
+	line := c.messages(40)
+	c.publish(b, append(line, full)...)
+	c.bury(b, 3)
+	before := c.deadOf(b, q)
+	c.restart()
+	b = c.broker()
+	s := c.subscribe(b)
+	d := c.one(s)
+	c.sameMessage(&d.Message, full)
+	c.expect(d.Count == 5, "Count is 1 + Deliveries: got %d, want 5", d.Count)
+	c.ack(s, d)
+	var got []string
+	for len(got) < len(line) {
+		ds := c.receive(s, 1)
+		got = append(got, deliveredIDs(ds)...)
+		c.ack(s, ds...)
+	}
+	if b.Info().FIFO {
+		c.expect(slices.Equal(got, messageIDs(line)), "order: got %v", got)
+	}
+	c.same(got, messageIDs(line), "all that was ready")
+	d = c.one(s)
+	waited := time.Since(begin)
+	c.expect(d.ID == late[0].ID && waited >= 2*c.lease, "%s came after %v, want %s after %v", d.ID, waited, late[0].ID, 2*c.lease)
+	c.ack(s, d)
+	after := c.deadOf(b, q)
+	c.expect(len(after) == len(before), "%d dead letters, want %d", len(after), len(before))
+	for i, m := range after {
+		c.sameMessage(m, before[i])
+		c.expect(reflect.DeepEqual(m.Dead, before[i].Dead), "a dead letter: got %+v, want %+v", m.Dead, before[i].Dead)
+	}
+	if b.Info().Dedup {
+		for where, id := range map[string]string{"delayed": late[1].ID, "dead": before[0].ID} {
+			m := c.message()
+			m.ID = id
+			err := driver.ItemError(b.Publish(c.Context(), []*driver.Message{m}), 0, 1)
+			c.expect(errors.Is(err, driver.ErrDuplicate), "an id that is %s: got %v, want ErrDuplicate", where, err)
+		}
+	}
 }
 
 func lifeReconnect(c *C) {

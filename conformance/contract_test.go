@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/chicory-go/chicory/conformance"
 	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/drivers/bolt"
 	"github.com/chicory-go/chicory/drivers/memory"
 )
 
@@ -23,12 +25,23 @@ type column struct {
 	info    driver.BrokerInfo
 	backend driver.BackendInfo
 	covers  bool
+	server  bool
+	size    bool // its harness can tell how much it keeps
 }
 
-func columns() []column {
-	s := memory.New()
-	b, be := s.Broker("contract"), s.Backend("contract")
-	return []column{{"memory", b.Info(), be.Info(), b.Covers(be)}}
+func columns(t *testing.T) []column {
+	m := memory.New()
+	mb, mbe := m.Broker("contract"), m.Backend("contract")
+	f, err := bolt.Open(t.Context(), filepath.Join(t.TempDir(), "jobs.db"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	fb, fbe := f.Broker("contract"), f.Backend("contract")
+	return []column{
+		{name: "memory", info: mb.Info(), backend: mbe.Info(), covers: mb.Covers(mbe), size: true},
+		{name: "bolt", info: fb.Info(), backend: fbe.Info(), covers: fb.Covers(fbe), size: true},
+	}
 }
 
 // claims says what a case, or a group of cases, that can be denied depends on.
@@ -42,9 +55,10 @@ var claims = map[string]func(c column) bool{
 	"Lease/Mismatch":    func(c column) bool { return c.info.Lease == driver.LeaseTimed },
 	"Once/Restart":      func(c column) bool { return c.info.Durable },
 	"Life/Restart":      func(c column) bool { return c.info.Durable },
-	"Store/Outage":      func(column) bool { return false },
-	"Store/Leftovers":   func(column) bool { return true },
-	"Life/Reconnect":    func(c column) bool { return c.info.Durable },
+	"Life/RestartData":  func(c column) bool { return c.info.Durable },
+	"Store/Outage":      func(c column) bool { return c.server && c.info.Lease == driver.LeaseTimed },
+	"Store/Leftovers":   func(c column) bool { return c.size },
+	"Life/Reconnect":    func(c column) bool { return c.server },
 	"Record/Oversize":   func(c column) bool { return c.backend.MaxBody > 0 },
 	"Cover":             func(c column) bool { return c.covers },
 	"Notify":            func(column) bool { return true },
@@ -77,7 +91,7 @@ func proves(t *testing.T, c *conformance.Case, col column) string {
 func TestContractTable(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	cols := columns()
+	cols := columns(t)
 	b.WriteString("# The contract\n\n")
 	b.WriteString("Every sentence that package [conformance](../conformance) proves, on every driver. This\n")
 	b.WriteString("page is generated from the table of cases. *yes*: proved. *denied*: the driver does not\n")

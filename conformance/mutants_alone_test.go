@@ -3,7 +3,6 @@ package conformance_test
 const (
 	everywhere = "what it proves is also needed by other cases: none of them can do without"
 	byModel    = "Rules/Model meets this rule as well"
-	durable    = "its mutants are durable stores; here it proves the denial"
 )
 
 // notAlone says of cases that kill no mutant alone why they do not.
@@ -16,11 +15,8 @@ var notAlone = map[string]string{
 	"Broker/Lease/StaleAck":        everywhere,
 	"Broker/Lease/StaleExtend":     everywhere,
 	"Broker/Life/Others":           everywhere,
-	"Broker/Life/Reconnect":        durable,
-	"Broker/Life/Restart":          durable,
 	"Broker/Life/Stop":             "what Stop keeps, a pause keeps as well",
 	"Broker/Names/Namespaces":      "Control/Namespaces meets shared namespaces as well",
-	"Broker/Once/Restart":          durable,
 	"Broker/Publish/RoundTrip":     "what a publish loses is lost by Then as well",
 	"Broker/Queues/PauseGivesBack": "what a pause keeps, Stop keeps as well",
 	"Broker/Store/Outage":          "its mutant is a server, see TestOutage",

@@ -51,6 +51,9 @@ type mutation struct {
 	notify      func(be *brokenBackend, n driver.Notifications) driver.Notifications
 	backendNS   func(ns string) string
 	wrapBackend func(be *brokenBackend) driver.Backend
+
+	restart func(s *restartedStore) // if set, the store is durable
+	server  bool                    // and a server
 }
 
 // shared is what the clients of one store of a mutant have in common.
@@ -59,13 +62,16 @@ type shared struct {
 	count int
 	kept  map[string]*driver.Message
 	any   map[string]any
+
+	ns      string          // the namespace
+	clients []driver.Broker // of a server
 }
 
 func (m mutation) harness() conformance.NewHarness {
 	return func(testing.TB) *conformance.Harness {
 		store := memory.New()
 		sh := &shared{kept: map[string]*driver.Message{}, any: map[string]any{}}
-		return &conformance.Harness{Bubble: true,
+		h := &conformance.Harness{Bubble: true, Server: m.server,
 			Size: func(testing.TB) int {
 				sh.mu.Lock()
 				defer sh.mu.Unlock()
@@ -77,6 +83,12 @@ func (m mutation) harness() conformance.NewHarness {
 					ns = m.namespace(ns)
 				}
 				b := &broken{Broker: store.Broker(ns), m: &m, shared: sh}
+				sh.mu.Lock()
+				sh.ns = ns
+				if m.server {
+					sh.clients = append(sh.clients, b.Broker)
+				}
+				sh.mu.Unlock()
 				if m.open != nil {
 					m.open(b)
 				}
@@ -91,6 +103,7 @@ func (m mutation) harness() conformance.NewHarness {
 				}
 				be := &brokenBackend{Backend: store.Backend(ns), m: &m, shared: sh}
 				sh.mu.Lock()
+				sh.ns = ns
 				sh.any["backend"] = be
 				sh.mu.Unlock()
 				if m.wrapBackend != nil {
@@ -99,6 +112,15 @@ func (m mutation) harness() conformance.NewHarness {
 				return be
 			},
 		}
+		if m.restart != nil {
+			h.Restart = func(testing.TB) {
+				s := &restartedStore{sh, store.Broker(sh.ns), store.Backend(sh.ns)}
+				defer s.broker.Close(context.Background())
+				defer s.backend.Close(context.Background())
+				m.restart(s)
+			}
+		}
+		return h
 	}
 }
 
@@ -120,10 +142,12 @@ func (b *broken) Covers(be driver.Backend) bool {
 }
 
 func (b *broken) Info() driver.BrokerInfo {
+	i := b.Broker.Info()
+	i.Durable = b.m.restart != nil
 	if b.m.info != nil {
-		return b.m.info(b.Broker.Info())
+		return b.m.info(i)
 	}
-	return b.Broker.Info()
+	return i
 }
 
 func (b *broken) Publish(ctx context.Context, ms []*driver.Message) error {
@@ -221,10 +245,12 @@ type brokenBackend struct {
 func (be *brokenBackend) Unwrap() any { return be.Backend }
 
 func (be *brokenBackend) Info() driver.BackendInfo {
+	i := be.Backend.Info()
+	i.Durable = be.m.restart != nil
 	if be.m.backendInfo != nil {
-		return be.m.backendInfo(be.Backend.Info())
+		return be.m.backendInfo(i)
 	}
-	return be.Backend.Info()
+	return i
 }
 
 func (be *brokenBackend) Start(ctx context.Context, ss []driver.Start) ([]driver.Grant, error) {
@@ -280,7 +306,7 @@ func TestMutants(t *testing.T) {
 	}
 	var mu sync.Mutex
 	killed := map[string][]string{} // mutant → cases that kill it
-	all := slices.Concat(publishMutants, receiveMutants, leaseMutants, settleMutants, deadMutants, backendMutants, ageMutants, optionalMutants)
+	all := slices.Concat(publishMutants, receiveMutants, leaseMutants, settleMutants, deadMutants, restartMutants, backendMutants, ageMutants, optionalMutants)
 	t.Run("each", func(t *testing.T) {
 		names := map[string]bool{}
 		for _, m := range all {

@@ -29,6 +29,9 @@ func (m mix) harness(bubble bool) conformance.NewHarness {
 	return func(tb testing.TB) *conformance.Harness {
 		path, other := filepath.Join(tb.TempDir(), "jobs.db"), memory.New()
 		h := &conformance.Harness{Bubble: bubble, Restart: func(testing.TB) { bolt.Abandon(path) }}
+		if m == both {
+			h.Size = func(tb testing.TB) int { return bolt.Size(tb, path) }
+		}
 		if !bubble {
 			h.Parallel, h.Lease, h.Slack = 16, 2*time.Second, time.Second
 		}

@@ -4,19 +4,27 @@ import (
 	"log/slog"
 	"os"
 	"testing"
+
+	"go.etcd.io/bbolt"
 )
+
+// opened returns what is open of path, nil if nothing is.
+func opened(path string, found func(*shared)) *shared {
+	files.mu.Lock()
+	defer files.mu.Unlock()
+	for _, s := range files.all {
+		if s.path == path {
+			found(s)
+			return s
+		}
+	}
+	return nil
+}
 
 // Abandon closes the file of path as the death of its process would. Clients
 // that are open are of no use any more.
 func Abandon(path string) {
-	files.mu.Lock()
-	var found *shared
-	for _, s := range files.all {
-		if s.path == path {
-			found, s.leaving = s, true
-		}
-	}
-	files.mu.Unlock()
+	found := opened(path, func(s *shared) { s.leaving = true })
 	if found == nil {
 		return
 	}
@@ -28,13 +36,24 @@ func Abandon(path string) {
 // Break makes every commit to the file of path fail from now on, in a way that
 // says nothing about its outcome.
 func Break(path string) {
-	files.mu.Lock()
-	defer files.mu.Unlock()
-	for _, s := range files.all {
-		if s.path == path {
-			s.file.db.Close()
+	opened(path, func(s *shared) { s.file.db.Close() })
+}
+
+// Size returns how much the file of path keeps, in RAM and on the disk.
+func Size(tb testing.TB, path string) (n int) {
+	opened(path, func(s *shared) {
+		n = s.file.core.Size()
+		err := s.file.db.View(func(tx *bbolt.Tx) error {
+			return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
+				n += b.Stats().KeyN
+				return nil
+			})
+		})
+		if err != nil {
+			tb.Error(err)
 		}
-	}
+	})
+	return n
 }
 
 // Used returns how many bytes of a file are in use.
