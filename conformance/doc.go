@@ -64,10 +64,11 @@
 // RunApp also runs core and worker on clients that fail: each call to the
 // stores can crash its process before or after it took effect, lose its reply,
 // be refused, or stall for longer than a lease. For the life of one task every
-// single fault and every pair of faults is tried in a bubble, a few single
-// faults in real time; then random schedules of many tasks and workers. A
-// violation prints the calls in their order. The long form runs as many random
-// schedules as are asked for, and in real time every single fault:
+// single fault and every pair of faults is tried in a bubble (of the pairs some,
+// see Harness.PairStride), a few single faults in real time; then random schedules
+// of many tasks and workers. A violation prints the calls in their order. The long
+// form runs every pair, as many random schedules as are asked for, and in real
+// time every single fault:
 //
 //	go test -run Conformance/App/Faults -timeout 0 -args -conformance.all -conformance.random=1000000
 //

@@ -44,6 +44,10 @@ type Harness struct {
 	// costs nothing. The function is then called inside the bubble. Only for
 	// stores that live in the test's process.
 	Bubble bool
+	// PairStride is which pairs of faults are tried in a bubble: one in so
+	// many, others in every run; 0 is all. Under the race detector it is ten
+	// times as many, with -conformance.all it is all.
+	PairStride int
 	// Lease is the lease of deliveries, and the unit of the time that cases
 	// take; 0 is 30 s in a bubble, otherwise 1 s.
 	Lease time.Duration

@@ -2,5 +2,4 @@
 
 package conformance
 
-// pairStride is which of the pairs of faults are tried: all.
-const pairStride = 1
+const raceStride = 1

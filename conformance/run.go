@@ -32,7 +32,10 @@ const (
 func runAll(t *testing.T, cases []Case, newHarness NewHarness) {
 	t.Helper()
 	h := newHarness(t)
-	s := &stage{parent: t, newHarness: newHarness}
+	s := &stage{parent: t, newHarness: newHarness, stride: max(1, h.PairStride) * raceStride}
+	if *allFlag {
+		s.stride = 1
+	}
 	if !h.Bubble {
 		s.slots = make(chan struct{}, cmp.Or(h.Parallel, 32))
 		s.pulse, s.tolerance = newPulse(), min(h.slack(), h.lease())/8
@@ -95,6 +98,7 @@ var lastRun atomic.Int64
 type stage struct {
 	parent     testing.TB
 	newHarness NewHarness
+	stride     int           // which of the pairs of faults are tried: one in so many
 	slots      chan struct{} // nil: in bubbles
 	pulse      *pulse
 	tolerance  time.Duration // of how long the process may stand still

@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	allFlag    = flag.Bool("conformance.all", false, "in real time too, try every single fault")
+	allFlag    = flag.Bool("conformance.all", false, "try every pair of faults; in real time, every single fault")
 	randomFlag = flag.Int("conformance.random", 0, "random schedules to run; 0 is a few")
 	seedFlag   = flag.Uint64("conformance.seed", 0, "run this one random schedule")
 )
@@ -98,7 +98,7 @@ func single(sc scenario) func(*exploration) {
 			e.sample(sc, steps)
 			return
 		}
-		pair := rand.IntN(pairStride)
+		pair := rand.IntN(e.stride)
 		for n := range steps {
 			for f := crashBefore; f <= stalled; f++ {
 				one := schedule{at: [2]int{n, -1}, faults: [2]fault{f}}
@@ -108,7 +108,7 @@ func single(sc scenario) func(*exploration) {
 				}
 				for m := n + 1; m < after; m++ {
 					for g := crashBefore; g <= stalled; g++ {
-						if pair++; pair%pairStride != 0 {
+						if pair++; pair%e.stride != 0 {
 							continue
 						}
 						e.life(sc, schedule{at: [2]int{n, m}, faults: [2]fault{f, g}})

@@ -32,7 +32,9 @@ func (m mix) harness(bubble bool) conformance.NewHarness {
 		if m == both {
 			h.Size = func(tb testing.TB) int { return bolt.Size(tb, path) }
 		}
-		if !bubble {
+		if bubble {
+			h.PairStride = 8 // each opens a file
+		} else {
 			h.Parallel, h.Lease, h.Slack = 16, 2*time.Second, time.Second
 		}
 		h.OpenBroker = func(tb testing.TB, namespace string) driver.Broker {
