@@ -24,6 +24,7 @@ var settleCases = []Case{
 	{Name: "Settle/Kill", Contract: "a settlement cut off by a crash loses nothing: ack and Then are one step where Info says so",
 		Denied: "Then is published before the ack", run: settleKill},
 	{Name: "Settle/Concurrent", Contract: "concurrent settlements and extensions of one subscription do not disturb each other", run: settleConcurrent},
+	{Name: "Settle/Rivals", Contract: "of two settlements of one delivery at once, one is carried out, with its Then, and the other is ErrLeaseLost", run: settleRivals},
 	{Name: "Settle/AfterStop", Contract: "after Stop, Settle and Extend go on working", run: settleAfterStop},
 	{Name: "Settle/Cancelled", Contract: "a settlement whose context has ended before returns the context's error and changes nothing", run: settleCancelled},
 }
@@ -273,6 +274,43 @@ func settleConcurrent(c *C) {
 	wg.Wait()
 	t := c.worker("next")
 	c.ack(t, c.receive(t, n)...)
+	c.empty(b, "everything was settled", q, "next")
+}
+
+func settleRivals(c *C) {
+	b := c.broker()
+	const n = 64
+	c.publish(b, c.messages(n)...)
+	s := c.worker()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var won []string
+	for _, d := range c.receive(s, n) {
+		for _, rival := range []string{"one-", "two-"} {
+			wg.Go(func() {
+				next := d.Clone()
+				next.ID, next.Queue = rival+d.ID, "next"
+				switch err := c.settleOne(s, driver.Settlement{Delivery: d, Then: []*driver.Message{next}}); {
+				case err == nil:
+					mu.Lock()
+					won = append(won, next.ID)
+					mu.Unlock()
+				default:
+					c.expect(errors.Is(err, driver.ErrLeaseLost), "the other settlement: got %v, want ErrLeaseLost", err)
+				}
+			})
+		}
+		wg.Go(func() {
+			err := driver.ItemError(s.Extend(c.Context(), []*driver.Delivery{d}), 0, 1)
+			c.expect(err == nil || errors.Is(err, driver.ErrLeaseLost), "extend meanwhile: got %v", err)
+		})
+	}
+	wg.Wait()
+	c.expect(len(won) == n, "%d of %d deliveries were settled", len(won), n)
+	t := c.worker("next")
+	got := c.receive(t, n)
+	c.same(deliveredIDs(got), won, "what followed the settlements that were carried out")
+	c.ack(t, got...)
 	c.empty(b, "everything was settled", q, "next")
 }
 

@@ -21,6 +21,16 @@ func delayed(f func(d time.Duration) time.Duration) mutation {
 func isRelease(s *driver.Settlement) bool { return s.Action == driver.Release }
 
 var settleMutants = []mutant{
+	{"looks whether it holds a delivery, and settles later", "Broker/Settle/Rivals", mutation{settle: func(s *brokenSub, ctx context.Context, ss []driver.Settlement) error {
+		if len(ss) != 1 || len(ss[0].Then) != 1 || ss[0].Then[0].Queue != "next" {
+			return s.Subscription.Settle(ctx, ss)
+		}
+		if err := s.Subscription.Extend(ctx, []*driver.Delivery{ss[0].Delivery}); err != nil {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+		return swallow(s.Subscription.Settle(ctx, ss), 1, driver.ErrLeaseLost)
+	}}},
 	{"ack does nothing", "Broker/Settle/Ack", mutation{settle: func(s *brokenSub, ctx context.Context, ss []driver.Settlement) error { return ctx.Err() }}},
 	{"an acknowledged message comes back after three leases", "Broker/Settle/Ack", mutation{settle: func(s *brokenSub, ctx context.Context, ss []driver.Settlement) error {
 		err := s.Subscription.Settle(ctx, ss)
