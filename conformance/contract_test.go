@@ -133,7 +133,7 @@ func TestContractTable(t *testing.T) {
 	}
 }
 
-// TestDefectsHaveCases holds the table of defects against the names of cases.
+// TestDefectsHaveCases holds the tables of defects against the names of cases.
 func TestDefectsHaveCases(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../docs/decisions/0010-defects-and-cases.md")
@@ -144,12 +144,10 @@ func TestDefectsHaveCases(t *testing.T) {
 	for _, c := range conformance.Cases() {
 		names = append(names, c.Name)
 	}
-	seen := map[int]bool{}
-	for _, row := range regexp.MustCompile(`(?m)^\| (D[^|]*) \|[^|]*\|(.*)\|$`).FindAllStringSubmatch(string(text), -1) {
-		for _, d := range regexp.MustCompile(`D(\d+)`).FindAllStringSubmatch(row[1], -1) {
-			var n int
-			fmt.Sscan(d[1], &n)
-			seen[n] = true
+	seen := map[string]bool{}
+	for _, row := range regexp.MustCompile(`(?m)^\| ([DEM]\d[^|]*) \|[^|]*\|(.*)\|$`).FindAllStringSubmatch(string(text), -1) {
+		for _, d := range regexp.MustCompile(`[DEM]\d+`).FindAllString(row[1], -1) {
+			seen[d] = true
 		}
 		for _, name := range regexp.MustCompile(`\b[A-Z]\w+/(?:[A-Z]\w*|\*)`).FindAllString(row[2], -1) {
 			group, rest, _ := strings.Cut(name, "/")
@@ -159,9 +157,11 @@ func TestDefectsHaveCases(t *testing.T) {
 			}
 		}
 	}
-	for n := 1; n <= 51; n++ {
-		if !seen[n] {
-			t.Errorf("D%d is not in the table", n)
+	for letter, last := range map[string]int{"D": 51, "E": 8, "M": 14} {
+		for n := 1; n <= last; n++ {
+			if !seen[fmt.Sprint(letter, n)] {
+				t.Errorf("%s%d is not in the tables", letter, n)
+			}
 		}
 	}
 }
