@@ -45,7 +45,7 @@ type Harness struct {
 	// stores that live in the test's process.
 	Bubble bool
 	// PairStride is which pairs of faults are tried in a bubble: one in so
-	// many, others in every run; 0 is all. Under the race detector it is ten
+	// many, others in every run; 0 is all. Under the race detector it is 40
 	// times as many, with -conformance.all it is all.
 	PairStride int
 	// Lease is the lease of deliveries, and the unit of the time that cases

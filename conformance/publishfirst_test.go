@@ -142,12 +142,13 @@ func (p *publishFirst) Subscribe(ctx context.Context, o *driver.SubscribeOptions
 	if err != nil {
 		return nil, err
 	}
-	return &publishFirstSubscription{s, p}, nil
+	return &publishFirstSubscription{Subscription: s, p: p}, nil
 }
 
 type publishFirstSubscription struct {
 	driver.Subscription
-	p *publishFirst
+	p  *publishFirst
+	mu sync.Mutex // one settlement at a time: a rival must not publish
 }
 
 // held returns the delivery underneath.
@@ -184,6 +185,8 @@ func (s *publishFirstSubscription) Settle(ctx context.Context, ss []driver.Settl
 }
 
 func (s *publishFirstSubscription) settle(ctx context.Context, st driver.Settlement) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := s.Subscription.Extend(ctx, []*driver.Delivery{held(st.Delivery)}); err != nil {
 		return driver.ItemError(err, 0, 1) // the session is known to be gone
 	}

@@ -126,7 +126,8 @@ type Subscription interface {
 	// on a covering broker ErrStale if Record was refused (the message is
 	// acknowledged and Then is dropped), and ErrStarted if Record parks an
 	// at-most-once task that has started (nothing changed: settle it as lost).
-	// Transient means that Then was not published either.
+	// Transient means that Then was not published either. Of two settlements
+	// of one delivery at once one is carried out; the other changes nothing.
 	Settle(ctx context.Context, ss []Settlement) error
 
 	// Extend renews the leases of ds to a full lease from now. ErrLeaseLost is
