@@ -69,6 +69,9 @@ func (f *file) open(o *Options, left func()) (err error) {
 			f.discard()
 		}
 	}()
+	if err := f.create(); err != nil {
+		return err
+	}
 	if err := f.connect(); err != nil {
 		return err
 	}
