@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -212,6 +213,34 @@ func TestDamagedValue(t *testing.T) {
 	p := openPair(t, path, nil)
 	want(t, "messages", p.stats().Ready, 199)
 	want(t, "first", p.one().ID, name(1))
+}
+
+// TestOpenAtOnce opens one file under two names at the same time.
+func TestOpenAtOnce(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "jobs.db")
+	written(t, path)
+	if err := os.Symlink(path, path+".link"); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		var wg sync.WaitGroup
+		var stores [2]*bolt.Store
+		for i, name := range []string{path, path + ".link"} {
+			wg.Go(func() {
+				var err error
+				if stores[i], err = bolt.Open(t.Context(), name, nil); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		for _, s := range stores {
+			if s != nil {
+				s.Close()
+			}
+		}
+	}
 }
 
 func TestOpenCancelled(t *testing.T) {

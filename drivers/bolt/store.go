@@ -126,7 +126,7 @@ type shared struct {
 	err  error
 
 	// The rest is guarded by registry.mu.
-	info    fs.FileInfo // once it is open
+	info    fs.FileInfo // nil while the file is being made
 	refs    int         // Stores that have it
 	leaving bool
 }
@@ -173,7 +173,7 @@ func (r *registry) enter(path string) (s *shared, mine bool) {
 			return s, false
 		}
 	}
-	s = &shared{path: path, refs: 1, opened: make(chan struct{}), closed: make(chan struct{})}
+	s = &shared{path: path, info: info, refs: 1, opened: make(chan struct{}), closed: make(chan struct{})}
 	r.all = append(r.all, s)
 	return s, true
 }
