@@ -49,8 +49,8 @@
 //     fails until the file was closed and opened again.
 //   - Messages and results of more than 16 MiB are refused.
 //
-// The file keeps its largest size. Use a local disk, and copy the file only
-// while it is closed.
+// The file keeps its largest size until [Compact] rewrites it. Use a local disk,
+// and copy the file only while it is closed.
 //
 // # Memory
 //

@@ -67,6 +67,21 @@ func Used(path string) (int64, error) {
 	return int64(m.pages) * int64(m.pageSize), err
 }
 
+// Root returns the number of the root page of a file, and the size of a page.
+func Root(tb testing.TB, path string) (page, size int64) {
+	tb.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	m, err := newestMeta(f)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return int64(m.root), int64(m.pageSize)
+}
+
 // Raw opens a file without a store. Put writes a value and waits for it.
 func Raw(tb testing.TB, path string) (put func(seq uint64, value []byte), end func()) {
 	tb.Helper()

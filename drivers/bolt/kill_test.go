@@ -31,7 +31,7 @@ func TestKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "jobs.db")
 	h := history{published: map[string]bool{}, settled: map[string]bool{}, onces: map[string]int{}}
 	for range *kills {
-		h.read(t, killed(t, path))
+		h.read(t, killed(t, "BOLT_TEST_WORK", path))
 	}
 	h.finish(t, path)
 	t.Logf("%d published, %d settled, %d at-most-once starts, %d started again", len(h.published), len(h.settled), len(h.onces), h.again)
@@ -41,10 +41,10 @@ func TestKill(t *testing.T) {
 }
 
 // killed runs a child for a moment, kills it and returns what it said.
-func killed(t *testing.T, path string) string {
+func killed(t *testing.T, what, path string) string {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "BOLT_TEST_WORK="+path)
+	cmd.Env = append(os.Environ(), what+"="+path)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 		workUntilKilled(path)
 		return
 	}
+	if path := os.Getenv("BOLT_TEST_COMPACT"); path != "" {
+		compactForEver(path)
+		return
+	}
 	os.Exit(m.Run())
 }
 
@@ -41,9 +45,9 @@ func hold(path string) {
 	s.Close()
 }
 
-func TestOtherProcess(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "jobs.db")
+// held has another process have path open until end is called.
+func held(t *testing.T, path string) (end func()) {
+	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "BOLT_TEST_HOLD="+path)
 	in, _ := cmd.StdinPipe()
@@ -55,6 +59,19 @@ func TestOtherProcess(t *testing.T) {
 	if _, err := io.ReadFull(out, buf); err != nil || string(buf) != "open\n" {
 		t.Fatalf("the child says %q, %v", buf, err)
 	}
+	return func() {
+		t.Helper()
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestOtherProcess(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "jobs.db")
+	end := held(t, path)
 	begin := time.Now()
 	_, err := bolt.Open(t.Context(), path, nil)
 	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "in use by another process") {
@@ -63,10 +80,7 @@ func TestOtherProcess(t *testing.T) {
 	if took := time.Since(begin); took > 20*time.Second {
 		t.Errorf("it took %v to say so", took)
 	}
-	in.Close()
-	if err := cmd.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	end()
 	openPair(t, path, nil).publish(message("a"))
 }
 

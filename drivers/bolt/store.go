@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -158,6 +159,36 @@ func (r *registry) open(ctx context.Context, path string, o *Options) (*shared, 
 		}
 		return s, nil
 	}
+}
+
+// alone calls do while nobody in this process has the file of path. Who opens it
+// meanwhile waits.
+func (r *registry) alone(ctx context.Context, path string, do func() error) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return driver.Transient(err)
+		}
+		s, mine := r.enter(path)
+		if mine {
+			defer r.gone(s)
+			return do()
+		}
+		if ready, err := s.wait(ctx); err != nil {
+			return err
+		} else if ready {
+			return errors.Join(errors.New("it is in use by this process"), r.leave(s))
+		}
+	}
+}
+
+// gone says of s, which was never opened, that it is closed.
+func (r *registry) gone(s *shared) {
+	r.mu.Lock()
+	s.leaving = true
+	r.mu.Unlock()
+	r.remove(s)
+	close(s.opened)
+	close(s.closed)
 }
 
 // enter finds or adds the file of path, and reports whether it was added.
