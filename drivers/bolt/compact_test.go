@@ -25,23 +25,13 @@ func furnish(p *pair) {
 	late, dead := tracked("late"), tracked("dead")
 	late.Delay, dead.Priority = time.Hour, 9
 	p.publish(dead)
-	bury(p, p.one())
+	p.settle(deadLetter(p.one()))
 	p.publish(tracked("done"))
 	p.succeed(p.one(), time.Hour)
 	p.publish(tracked("a"), message("b"), late)
 	if err := p.broker.Put(ctx, "key", []byte("value"), 0); err != nil {
 		p.t.Fatal(err)
 	}
-}
-
-// bury sends d to the dead letters.
-func bury(p *pair, d *driver.Delivery) {
-	p.t.Helper()
-	info := &driver.DeadInfo{Reason: driver.ReasonFailed, Message: "no"}
-	m := d.Message.Clone()
-	m.Seq, m.Dead = m.Seq+1, info
-	p.settle(driver.Settlement{Delivery: d, Then: []*driver.Message{m},
-		Record: &driver.Update{ID: d.ID, Epoch: d.Epoch, Seq: d.Seq, State: driver.DeadLettered, Error: info, TTL: time.Hour}})
 }
 
 // checkFurnished finds all of it in the file of path.

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"log/slog"
 	"os"
 	"testing"
@@ -81,6 +82,15 @@ func Root(tb testing.TB, path string) (page, size int64) {
 	}
 	return int64(m.root), int64(m.pageSize)
 }
+
+// Transaction returns the number of the last transaction of a file, which b is.
+func Transaction(b []byte) uint64 {
+	m, _ := newestMeta(bytes.NewReader(b))
+	return m.tx
+}
+
+// Create makes an empty file.
+func Create(path string) error { return (&file{path: path}).create() }
 
 // Raw opens a file without a store. Put writes a value and waits for it.
 func Raw(tb testing.TB, path string) (put func(seq uint64, value []byte), end func()) {
