@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -40,7 +39,9 @@ func checkFurnished(t *testing.T, path string) {
 	p := openPair(t, path, nil)
 	defer p.close()
 	s := p.stats()
-	want(t, "ready", s.Ready, 2)
+	if s.Ready != 2 {
+		t.Fatalf("%d messages are ready, want 2", s.Ready)
+	}
 	want(t, "delayed", s.Delayed, 1)
 	for id, w := range map[string]driver.State{"a": driver.Pending, "late": driver.Pending, "done": driver.Success, "dead": driver.DeadLettered} {
 		want(t, "state of "+id, p.state(id), w)
@@ -281,95 +282,4 @@ func TestCompactFullDisk(t *testing.T) {
 	p = openPair(t, path, nil)
 	want(t, "messages", len(drain(p)), left)
 	p.close()
-}
-
-// compactForEver is the main function of a child that is killed.
-func compactForEver(path string) {
-	fmt.Println("open")
-	for {
-		if err := bolt.Compact(context.Background(), path); err != nil {
-			panic(err)
-		}
-	}
-}
-
-// TestCompactKilled kills processes that compact a file.
-func TestCompactKilled(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "jobs.db")
-	p := openPair(t, path, nil)
-	furnish(p)
-	p.close()
-	left := 0
-	for range max(1, *kills/2) {
-		killed(t, "BOLT_TEST_COMPACT", path)
-		if _, err := os.Stat(path + ".compacting"); err == nil {
-			left++
-		}
-		checkFurnished(t, path)
-	}
-	t.Logf("%d of %d were killed beside their copy", left, max(1, *kills/2))
-	compact(t, path)
-	noCopy(t, path)
-	checkFurnished(t, path)
-}
-
-// TestCompactBesideOpen opens and closes a file while it is compacted: what is
-// published is in the file that has the name.
-func TestCompactBesideOpen(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "jobs.db")
-	written(t, path)
-	const opens = 30
-	var wg sync.WaitGroup
-	var done atomic.Bool
-	wg.Go(func() {
-		for !done.Load() {
-			if err := bolt.Compact(t.Context(), path); err != nil && !strings.Contains(err.Error(), "in use by") {
-				t.Error(err)
-			}
-		}
-	})
-	for i := range opens {
-		p := openPair(t, path, nil)
-		p.publish(message(fmt.Sprint("beside-", i)))
-		p.close()
-	}
-	done.Store(true)
-	wg.Wait()
-	want(t, "messages", openPair(t, path, nil).stats().Ready, 200+opens)
-}
-
-// TestReplacedWhileLocked waits for the lock of a file that is replaced before
-// the lock is free: it is the new one that is opened.
-func TestReplacedWhileLocked(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	path, other := filepath.Join(dir, "jobs.db"), filepath.Join(dir, "other.db")
-	written(t, other)
-	end := held(t, path) // an empty one
-	opened := make(chan *bolt.Store)
-	go func() {
-		defer close(opened)
-		for t.Context().Err() == nil {
-			s, err := bolt.Open(t.Context(), path, nil)
-			if err == nil {
-				opened <- s
-				return
-			}
-			if !strings.Contains(err.Error(), "in use by another process") {
-				t.Error(err)
-				return
-			}
-		}
-	}()
-	time.Sleep(100 * time.Millisecond) // it waits; if not, it finds the new file at once
-	if err := os.Rename(other, path); err != nil {
-		t.Fatal(err)
-	}
-	end()
-	if s := <-opened; s != nil {
-		defer s.Close()
-		want(t, "messages", openPair(t, path, nil).stats().Ready, 200)
-	}
 }

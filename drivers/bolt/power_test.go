@@ -36,7 +36,13 @@ func TestPowerLoss(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "jobs.db")
-	events := trace(t, path, 600)
+	syncs := 0
+	events := trace(t, "BOLT_TEST_WORK="+path, path, func(e event) bool {
+		if e.what == synced {
+			syncs++
+		}
+		return syncs == 600
+	})
 	for _, e := range events {
 		if e.what == wrote && e.at == 0 && len(e.data) > 4096 {
 			t.Error("the file was made in place, so that it may be torn")
@@ -94,6 +100,8 @@ const (
 	syncing // a sync begins
 	synced  // it ends
 	said
+	renamed   // it renamed any file
+	dirSynced // it synced the directory
 )
 
 // without returns events without the syncs of pages, or of meta pages.
@@ -205,10 +213,10 @@ func (l *losses) cut(t *testing.T, n int) {
 	slots := make(chan bool, 4)
 	for _, at := range at {
 		for ; done < at; done++ {
-			if e := l.events[done]; e.what == said {
+			e := l.events[done]
+			d.do(e)
+			if e.what == said {
 				lines.Write(e.data)
-			} else {
-				d.do(e)
 			}
 		}
 		left, torn := d.cut(rnd)

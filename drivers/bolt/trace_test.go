@@ -5,19 +5,24 @@ package bolt_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
 	"unsafe"
 )
 
-// trace runs a child on the file of path until it has synced it some times,
-// kills it, and returns what it did to the file and what it said, in order. The
-// child is as every other: what is recorded are its system calls. It needs Linux
-// 5.3, and to be allowed to trace its own children.
-func trace(t *testing.T, path string, syncs int) []event {
+// trace runs a child, kills it, and returns what it did to the file of path and
+// what it said, in order, up to the event that is the last. The child is as every
+// other: what is recorded are its system calls. It needs Linux 5.3, and to be
+// allowed to trace its own children.
+func trace(t *testing.T, env, path string, last func(event) bool) []event {
 	t.Helper()
-	tr := tracer{path: path, syncs: syncs, calls: map[int]syscallInfo{}}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(path)) // as the kernel names it
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := tracer{env: env, path: filepath.Join(dir, filepath.Base(path)), last: last, calls: map[int]syscallInfo{}}
 	ended := make(chan error)
 	go func() {
 		runtime.LockOSThread() // the tracer is a thread
@@ -35,8 +40,10 @@ func trace(t *testing.T, path string, syncs int) []event {
 
 // A tracer records what one process does to one file.
 type tracer struct {
+	env    string // has the process be what it is
 	path   string
-	syncs  int // to come
+	last   func(event) bool
+	ended  bool // the last event was recorded
 	pid    int
 	memory *os.File
 	calls  map[int]syscallInfo // in progress, by thread
@@ -68,7 +75,7 @@ func (tr *tracer) run() (err error) {
 	}
 	defer null.Close()
 	tr.pid, err = syscall.ForkExec("/proc/self/exe", os.Args[:1], &syscall.ProcAttr{
-		Env:   append(os.Environ(), "BOLT_TEST_WORK="+tr.path),
+		Env:   append(os.Environ(), tr.env),
 		Files: []uintptr{null.Fd(), null.Fd(), os.Stderr.Fd()},
 		Sys:   &syscall.SysProcAttr{Ptrace: true},
 	})
@@ -86,7 +93,7 @@ func (tr *tracer) run() (err error) {
 	if err := syscall.PtraceSetOptions(tr.pid, options); err != nil {
 		return err
 	}
-	for thread, signal := tr.pid, 0; tr.syncs > 0; {
+	for thread, signal := tr.pid, 0; !tr.ended; {
 		if err := syscall.PtraceSyscall(thread, signal); err != nil && err != syscall.ESRCH {
 			return err
 		}
@@ -170,7 +177,7 @@ func (tr *tracer) begins(c syscallInfo) error {
 		}
 	case syscall.SYS_FDATASYNC, syscall.SYS_FSYNC:
 		if tr.isFile(c) {
-			tr.events = append(tr.events, event{what: syncing})
+			tr.add(event{what: syncing})
 		}
 	}
 	return nil
@@ -184,12 +191,19 @@ func (tr *tracer) ends(c syscallInfo, returned int64) error {
 		}
 	case syscall.SYS_FTRUNCATE:
 		if returned == 0 && tr.isFile(c) {
-			tr.events = append(tr.events, event{what: resized, at: int64(c.args[1])})
+			tr.add(event{what: resized, at: int64(c.args[1])})
 		}
 	case syscall.SYS_FDATASYNC, syscall.SYS_FSYNC:
-		if returned == 0 && tr.isFile(c) {
-			tr.events = append(tr.events, event{what: synced})
-			tr.syncs--
+		switch name := tr.name(c); {
+		case returned != 0:
+		case name == tr.path:
+			tr.add(event{what: synced})
+		case name == filepath.Dir(tr.path):
+			tr.add(event{what: dirSynced})
+		}
+	case syscall.SYS_RENAMEAT:
+		if returned == 0 {
+			tr.add(event{what: renamed})
 		}
 	}
 	return nil
@@ -197,9 +211,19 @@ func (tr *tracer) ends(c syscallInfo, returned int64) error {
 
 // isFile reports whether a call, whose first argument is a descriptor, is about
 // the file.
-func (tr *tracer) isFile(c syscallInfo) bool {
-	name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tr.pid, c.args[0]))
-	return err == nil && name == tr.path
+func (tr *tracer) isFile(c syscallInfo) bool { return tr.name(c) == tr.path }
+
+// name returns the path of the file that a call is about.
+func (tr *tracer) name(c syscallInfo) string {
+	name, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tr.pid, c.args[0]))
+	return name
+}
+
+func (tr *tracer) add(e event) {
+	if !tr.ended {
+		tr.events = append(tr.events, e)
+		tr.ended = tr.last(e)
+	}
 }
 
 // record records n bytes of the child's memory.
@@ -208,6 +232,6 @@ func (tr *tracer) record(what what, at int64, address uint64, n int64) error {
 	if _, err := tr.memory.ReadAt(data, int64(address)); err != nil {
 		return err
 	}
-	tr.events = append(tr.events, event{what, at, data})
+	tr.add(event{what, at, data})
 	return nil
 }
