@@ -8,9 +8,9 @@ require (
 	google.golang.org/protobuf v1.36.12
 )
 
-require golang.org/x/image v0.47.0
-
 require (
-	go.etcd.io/bbolt v1.5.0 // indirect
-	golang.org/x/sys v0.49.0 // indirect
+	go.etcd.io/bbolt v1.5.0
+	golang.org/x/image v0.47.0
 )
+
+require golang.org/x/sys v0.49.0 // indirect
