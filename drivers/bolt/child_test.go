@@ -2,6 +2,7 @@ package bolt_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -44,6 +45,15 @@ func must(err error) {
 	}
 }
 
+// stored reports that something was stored, and not refused by a full disk.
+func stored(err error) bool {
+	if errors.Is(err, driver.ErrFull) {
+		return false
+	}
+	must(err)
+	return true
+}
+
 // say writes a line at once, so that it is out before anything that follows.
 func (c *child) say(what, id string) {
 	c.mu.Lock()
@@ -68,14 +78,19 @@ func (c *child) produce(i int) {
 		case 4:
 			pair := fmt.Sprint("put-", who, " ", n)
 			c.say("putting", pair)
-			must(c.broker.Put(context.Background(), "put-"+who, fmt.Append(nil, n), 0))
-			c.say("put", pair)
+			if stored(c.broker.Put(context.Background(), "put-"+who, fmt.Append(nil, n), 0)) {
+				c.say("put", pair)
+			}
 		}
 		if rand.IntN(16) == 0 {
 			m.Envelope = make([]byte, 32<<10) // of several pages
 		}
-		must(c.broker.Publish(context.Background(), []*driver.Message{m}))
-		c.say("published", m.ID)
+		if stored(c.broker.Publish(context.Background(), []*driver.Message{m})) {
+			c.say("published", m.ID)
+		} else {
+			c.say("refused", m.ID)
+			time.Sleep(10 * time.Millisecond)
+		}
 	}
 }
 
@@ -106,7 +121,9 @@ func (c *child) run(d *driver.Delivery) {
 		}
 	case d.Once:
 		gs, err := c.backend.Start(context.Background(), []driver.Start{start(d)})
-		must(err)
+		if !stored(err) || errors.Is(gs[0].Err, driver.ErrFull) {
+			return
+		}
 		if gs[0].Err != nil {
 			what, u.State = "lost", driver.Failure
 		} else {
@@ -121,7 +138,9 @@ func (c *child) run(d *driver.Delivery) {
 		u = s.Record
 	}
 	c.say(what, d.ID)
-	must(c.sub.Settle(context.Background(), []driver.Settlement{s}))
+	if !stored(c.sub.Settle(context.Background(), []driver.Settlement{s})) {
+		return
+	}
 	if u.State != driver.Retry {
 		c.say("settled", d.ID)
 		c.tidy(d, u.State)
@@ -144,14 +163,16 @@ func (c *child) tidy(d *driver.Delivery, state driver.State) {
 		if rand.IntN(3) == 0 {
 			c.say("burying", d.ID)
 			_, err := c.broker.DeadLetters("q").Delete(context.Background(), []driver.DeadKey{d.Key()})
-			must(err)
-			c.say("buried", d.ID)
+			if stored(err) {
+				c.say("buried", d.ID)
+			}
 		}
 	}
 	if !d.NoRecord && rand.IntN(8) == 0 {
 		c.say("deleting", d.ID)
 		_, err := c.backend.Delete(context.Background(), []string{d.ID})
-		must(err)
-		c.say("deleted", d.ID)
+		if stored(err) {
+			c.say("deleted", d.ID)
+		}
 	}
 }

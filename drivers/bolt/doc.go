@@ -44,7 +44,9 @@
 //     an error of the opening. Single values that are damaged are logged, passed
 //     over and left in the file.
 //   - On a full disk, or at the limit of the file, new messages are refused with
-//     [driver.ErrFull], which is transient; settling goes on.
+//     [driver.ErrFull], which is transient; settling goes on, in room that the
+//     file keeps for it, unless results need more. A second after there is space,
+//     new messages are accepted again.
 //   - After a commit whose outcome is unknown nothing more is done: every call
 //     fails until the file was closed and opened again.
 //   - Messages and results of more than 16 MiB are refused.

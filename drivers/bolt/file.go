@@ -87,12 +87,17 @@ func (f *file) open(o *Options, left func()) (err error) {
 // may have been replaced while its lock was waited for.
 func (f *file) connect() error {
 	for {
-		if info, err := os.Stat(f.path); err == nil && info.Size() > 0 {
+		info, err := os.Stat(f.path)
+		isNew := err != nil || info.Size() == 0
+		if !isNew {
 			if err := preflight(f.path); err != nil {
 				return err
 			}
 		}
 		db, err := bbolt.Open(f.path, 0o600, f.options())
+		if isNew && isFull(err) {
+			os.Truncate(f.path, 0) // it would pass for a file that is cut off
+		}
 		if err != nil {
 			return err
 		}
@@ -136,10 +141,28 @@ func (f *file) restore(left func()) error {
 		}
 		return f.load(tx, left)
 	})
+	if err == nil {
+		err = f.note(f.meta.begin)
+	}
 	if err != nil {
 		return err
 	}
-	_, err = update(f.db, f.meta.begin)
+	return f.db.View(func(tx *bbolt.Tx) error {
+		f.writer.reserved = reserved(tx)
+		return nil
+	})
+}
+
+// note writes what the file says of itself: if it is full, in the room that is
+// reserved, and without the list of free pages.
+func (f *file) note(write func(tx *bbolt.Tx) error) error {
+	id, err := update(f.db, write)
+	if isFull(err) && f.writer.before(id) {
+		f.db.NoFreelistSync = true
+		if _, err = update(f.db, release); err == nil {
+			_, err = update(f.db, write)
+		}
+	}
 	f.stuck = err != nil
 	return err
 }
@@ -171,8 +194,7 @@ func (f *file) close() error {
 		return f.discard()
 	}
 	f.db.NoFreelistSync = false
-	_, err := update(f.db, func(tx *bbolt.Tx) error { return f.meta.end(tx, f.core.Last()) })
-	f.stuck = err != nil
+	err := f.note(func(tx *bbolt.Tx) error { return f.meta.end(tx, f.core.Last()) })
 	return errors.Join(err, f.discard())
 }
 

@@ -16,6 +16,7 @@ type history struct {
 	settled   map[string]bool
 	onces     map[string]int // starts of at-most-once tasks
 	again     int
+	refused   int // for want of room
 
 	deleting, deleted map[string]bool // records
 	dead              map[string]bool // settled as dead letters
@@ -48,6 +49,8 @@ func (h *history) read(t testing.TB, said string) {
 			}
 		case "again":
 			h.again++
+		case "refused":
+			h.refused++
 		case "once":
 			if h.onces[id]++; h.onces[id] > 1 {
 				t.Errorf("%s started twice", id)

@@ -56,5 +56,8 @@ func killed(t *testing.T, what, path string) string {
 	}()
 	said, _ := io.ReadAll(r)
 	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code > 0 {
+		t.Errorf("the child ended by itself: exit code %d", code)
+	}
 	return string(said)
 }

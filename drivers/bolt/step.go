@@ -27,6 +27,7 @@ type step struct {
 	namespace string
 	writes    []write
 	size      int
+	largest   int // size of the largest value
 	refusable bool
 	done      func(error)
 }
@@ -46,6 +47,7 @@ func (w *writer) Begin(namespace string) store.Step {
 func (s *step) put(k kind, key, value []byte) {
 	s.writes = append(s.writes, write{k, key, value})
 	s.size += len(key) + len(value)
+	s.largest = max(s.largest, len(value))
 }
 
 // PutTask implements [store.Step], as do the others.

@@ -37,8 +37,11 @@ type writer struct {
 	stopped bool  // no more steps come
 	broken  error // nothing is written any more
 
-	full time.Time // until when new messages are refused; the goroutine's
-	last int       // steps of the last commit; the goroutine's
+	// These are the goroutine's:
+	full     time.Time // until when new messages are refused
+	last     int       // steps of the last commit
+	largest  int       // bytes of the largest value
+	reserved int       // bytes that are kept for when the file is full
 }
 
 // newWriter returns the writer of f. Run it.
@@ -157,19 +160,45 @@ func (w *writer) write(batch []*step) {
 		batch = refuse(batch, fmt.Errorf("bolt: %s: %w", w.path, driver.ErrFull))
 	}
 	err := w.commit(batch)
-	if isFull(err) {
-		w.full = time.Now().Add(fullFor)
-		full := fmt.Errorf("bolt: %s: %w: %w", w.path, driver.ErrFull, err)
-		if rest := refuse(batch, full); len(rest) < len(batch) {
-			batch, err = rest, w.commit(rest)
+	if !isFull(err) {
+		end(batch, err)
+		return
+	}
+	w.full = time.Now().Add(fullFor)
+	w.squeeze(refuse(batch, w.fullError(err)))
+}
+
+// squeeze commits batch to a file that is full: in the room that is reserved
+// for it, and in parts if all at once is too much. What does not fit by itself
+// is refused, and with the third of those the rest: each failure is dear, as
+// bbolt looks at all pages.
+func (w *writer) squeeze(batch []*step) {
+	size, refused := len(batch), 0
+	for len(batch) > 0 {
+		part := batch[:min(size, len(batch))]
+		err := w.commit(part)
+		if isFull(err) && w.reserved > 0 {
+			if err = w.update(release); err == nil {
+				w.reserved, err = 0, w.commit(part)
+			}
 		}
 		if isFull(err) {
-			err = driver.Transient(full)
+			if size > 1 {
+				size = (size + 3) / 4
+				continue
+			}
+			if refused++; refused == 3 {
+				part = batch
+			}
+			err = driver.Transient(w.fullError(err))
 		}
+		end(part, err)
+		batch = batch[len(part):]
 	}
-	for _, s := range batch {
-		s.end(err)
-	}
+}
+
+func (w *writer) fullError(err error) error {
+	return fmt.Errorf("bolt: %s: %w: %w", w.path, driver.ErrFull, err)
 }
 
 // refuse ends the steps of batch that only add, and returns the others.
@@ -184,23 +213,47 @@ func refuse(batch []*step, err error) (rest []*step) {
 	return rest
 }
 
-// commit writes batch in one transaction. An error is transient or isFull if
-// certainly nothing was written; otherwise nothing is written ever after.
+func end(batch []*step, err error) {
+	for _, s := range batch {
+		s.end(err)
+	}
+}
+
+// commit writes batch in one transaction. New messages come with the room that
+// the others will need when the file is full.
 func (w *writer) commit(batch []*step) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	if err := w.failure(); err != nil {
-		return driver.Transient(err)
+	reserved, adds := w.reserved, false
+	for _, s := range batch {
+		w.largest = max(w.largest, s.largest)
+		adds = adds || s.refusable
 	}
-	id, err := update(w.db, func(tx *bbolt.Tx) error {
+	err := w.update(func(tx *bbolt.Tx) (err error) {
 		for _, s := range batch {
 			if err := s.apply(tx); err != nil {
 				return err
 			}
 		}
-		return nil
+		if adds {
+			reserved, err = reserve(tx, reserved, w.largest)
+		}
+		return err
 	})
+	if err == nil {
+		w.reserved = reserved
+	}
+	return err
+}
+
+// update does f in one transaction. An error is transient or isFull if
+// certainly nothing was written; otherwise nothing is written ever after.
+func (w *writer) update(f func(tx *bbolt.Tx) error) error {
+	if err := w.failure(); err != nil {
+		return driver.Transient(err)
+	}
+	id, err := update(w.db, f)
 	if err == nil {
 		return nil
 	}
