@@ -265,12 +265,14 @@ func TestCompactFails(t *testing.T) {
 // TestCompactFullDisk has no room for the copy. See TestFullDisk.
 func TestCompactFullDisk(t *testing.T) {
 	if *smallDir == "" {
-		t.Skip("NOT TESTED: compacting on a full disk. Say -bolt.small=DIR")
+		t.Parallel()
+		inSmallDisk(t)
+		return
 	}
 	path := filepath.Join(*smallDir, "compact.db")
 	defer os.Remove(path)
 	p := openPair(t, path, nil)
-	stored := len(fillUp(p))
+	stored := len(fillUp(p, 16<<10))
 	for p.stats().Ready > stored/3*2 {
 		p.settle(driver.Settlement{Delivery: p.one()})
 	}

@@ -21,9 +21,7 @@ var smallDir = flag.String("bolt.small", "", "directory on a file system of 8 Mi
 func TestFullDisk(t *testing.T) {
 	if *smallDir == "" {
 		t.Parallel()
-		if err := onSmallDisk(t); err != nil {
-			t.Skipf("NOT TESTED: a full disk. No small file system can be mounted here (%v); say -bolt.small=DIR", err)
-		}
+		inSmallDisk(t)
 		return
 	}
 	for name, test := range map[string]func(*testing.T, *smallDisk){
@@ -38,6 +36,14 @@ func TestFullDisk(t *testing.T) {
 		})
 	}
 	t.Run("Killed", func(t *testing.T) { testKilledFull(t, newDisk(t)) })
+}
+
+// inSmallDisk runs t once more, on a small file system.
+func inSmallDisk(t *testing.T) {
+	t.Helper()
+	if err := onSmallDisk(t); err != nil {
+		t.Skipf("NOT TESTED: a full disk. No small file system can be mounted here (%v); say -bolt.small=DIR", err)
+	}
 }
 
 // A smallDisk is a small file system, with a file that belongs to somebody else.

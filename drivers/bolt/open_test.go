@@ -2,6 +2,7 @@ package bolt_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -28,6 +29,13 @@ func TestMain(m *testing.M) {
 	}
 	if path := os.Getenv("BOLT_TEST_COMPACT"); path != "" {
 		compactForEver(path)
+		return
+	}
+	if args := os.Getenv("BOLT_TEST_POISON"); args != "" {
+		if err := workPoisoned(args); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
 		return
 	}
 	os.Exit(m.Run())
