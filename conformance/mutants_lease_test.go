@@ -80,7 +80,7 @@ var leaseMutants = []mutant{
 	{"publishes what a stale settlement would", "Broker/Lease/StaleThen", mutation{settle: func(s *brokenSub, ctx context.Context, ss []driver.Settlement) error {
 		err := s.Subscription.Settle(ctx, ss)
 		for i := range ss {
-			if errors.Is(driver.ItemError(err, i, len(ss)), driver.ErrLeaseLost) && ss[i].Record == nil {
+			if errors.Is(driver.ItemError(err, i, len(ss)), driver.ErrLeaseLost) && ss[i].Record == nil && !rivals(ss) {
 				s.b.Broker.Publish(ctx, ss[i].Then)
 			}
 		}

@@ -72,7 +72,9 @@ func backendControls(f func(k *brokenControl, s *memory.Store)) mutation {
 func unordered(k *brokenControl, _ *memory.Store) {
 	k.entries = func(ctx context.Context, prefix string) ([]driver.Entry, uint64, error) {
 		es, rev, err := k.Control.Entries(ctx, prefix)
-		slices.Reverse(es)
+		if prefix != "" {
+			slices.Reverse(es)
+		}
 		return es, rev, err
 	}
 }
@@ -251,20 +253,26 @@ var optionalMutants = []mutant{
 		}
 	})},
 	{"a repeat with a record is a duplicate", "App/Cover/PublishAlive", lossyPublish(func(m *driver.Message) { m.Repeat = m.Repeat && m.Record == nil })},
-	{"a claim leaves the record PENDING", "App/Cover/Claim", mutation{
-		publish: tracking().publish,
+	{"a second claim leaves the record PENDING", "App/Cover/Claim", mutation{
+		settle: func(s *brokenSub, ctx context.Context, ss []driver.Settlement) error {
+			if len(ss) == 1 && isRelease(&ss[0]) {
+				s.b.shared.mu.Lock()
+				s.b.shared.any["released "+ss[0].Delivery.ID] = true
+				s.b.shared.mu.Unlock()
+			}
+			return s.Subscription.Settle(ctx, ss)
+		},
 		get: read(func(be *brokenBackend, r *driver.Record) {
 			be.shared.mu.Lock()
 			defer be.shared.mu.Unlock()
-			if m := be.shared.kept["tracked "+r.ID]; m != nil && !m.Once && r.State == driver.Started && r.Seq == 0 && m.ID == "task-1" {
+			if be.shared.any["released "+r.ID] != nil && r.State == driver.Started {
 				r.State, r.StartedAt = driver.Pending, 0
 			}
 		}).get}},
 	{"hands out against the record", "App/Cover/ClaimObeys", tracking()},
 	{"a message dropped at the claim stays alive", "App/Cover/ClaimFrees", mutation{publish: func(b *broken, ctx context.Context, ms []*driver.Message) error {
-		m := ms[0]
 		b.shared.mu.Lock()
-		again := m.NoRecord && m.Once && b.shared.kept["tracked "+m.ID] != nil
+		again := len(ms) == 1 && ms[0].NoRecord && ms[0].Once && b.shared.kept["tracked "+ms[0].ID] != nil
 		b.shared.mu.Unlock()
 		if again {
 			return driver.Batch([]error{driver.ErrDuplicate})

@@ -135,6 +135,9 @@ var publishMutants = []mutant{
 		}
 		return b.Broker.Publish(ctx, ms)
 	}}},
+	{"a copy has the name of its task", "Broker/Publish/Again", received(func(_ *brokenSub, d *driver.Delivery) {
+		d.Copy = fmt.Sprint("copy of ", d.ID, d.Version())
+	})},
 	{"a newer version is a duplicate", "Broker/Publish/Newer", mutation{publish: func(b *broken, ctx context.Context, ms []*driver.Message) error {
 		if len(ms) == 1 && ms[0].Seq == 1 && ms[0].Dead == nil && ms[0].Epoch == 0 && ms[0].Attempt == 1 {
 			b.shared.mu.Lock()

@@ -51,7 +51,7 @@ var receiveMutants = []mutant{
 			}
 		}}},
 	{"a release wakes nobody", "Broker/Receive/WokenBy", settling(func(one *driver.Settlement) {
-		if one.Action == driver.Release && one.Delay == 0 && one.Delivery.ReplyTo == "" && one.Delivery.Seq == 0 && !one.Delivery.Once {
+		if one.Action == driver.Release && one.Delay == 0 && one.Delivery.ReplyTo == "" && one.Delivery.Seq == 0 && !one.Delivery.Once && one.Delivery.ID == "task-1" {
 			one.Delay = 60 * time.Millisecond
 		}
 	})},

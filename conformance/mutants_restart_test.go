@@ -55,7 +55,7 @@ func remembering(m mutation) mutation {
 	m.settle = func(s *brokenSub, ctx context.Context, ss []driver.Settlement) error {
 		s.b.shared.mu.Lock()
 		for i := range ss {
-			if ss[i].Action == driver.Ack {
+			if ss[i].Action == driver.Ack && !ss[i].Delivery.Once {
 				s.b.shared.kept[ss[i].Delivery.ID] = ss[i].Delivery.Message.Clone()
 			}
 		}

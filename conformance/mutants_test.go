@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chicory-go/chicory/conformance"
 	"github.com/chicory-go/chicory/driver"
@@ -111,6 +112,9 @@ func (m mutation) harness() conformance.NewHarness {
 				}
 				return be
 			},
+		}
+		if m.server {
+			h.Outage = func(testing.TB, time.Duration) {} // one that takes no time
 		}
 		if m.restart != nil {
 			h.Restart = func(testing.TB) {
@@ -388,7 +392,10 @@ func uniqueness(t *testing.T, cases map[string]*conformance.Case, killed map[str
 		var also []string
 		for m, killers := range killed {
 			if slices.Contains(killers, name) {
-				also = append(also, fmt.Sprintf("%s (%d)", m, len(killers)))
+				if len(killers) > 3 {
+					killers = []string{fmt.Sprint(len(killers), " cases")}
+				}
+				also = append(also, fmt.Sprintf("%s %v", m, killers))
 			}
 		}
 		slices.Sort(also)
