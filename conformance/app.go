@@ -36,6 +36,7 @@ func onWorld(bare bool, run func(*world), opts ...chicory.TaskOption) func(*C) {
 			}
 		})
 		run(w)
+		w.proved()
 	}
 }
 

@@ -58,11 +58,15 @@ type client struct {
 	backend driver.Backend // nil: none
 	plan    plan
 	dead    chan struct{}
+	over    chan struct{} // closed when the case has ended: nothing stalls any more
 	once    sync.Once
 	kill    func()
 
-	mu    sync.Mutex
-	calls []string
+	perhaps bool // its faults need not meet a call
+
+	mu     sync.Mutex
+	calls  []string
+	faults int // that met one
 }
 
 // crash ends the process: every later call fails for ever.
@@ -74,6 +78,13 @@ func (c *client) crash() {
 }
 
 func (c *client) crashed() bool { return closed(c.dead) }
+
+// met reports whether a fault has met a call.
+func (c *client) met() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.faults > 0
+}
 
 // log returns the calls so far.
 func (c *client) log() []string {
@@ -101,6 +112,7 @@ func (c *client) call(op, what string, do func() error) error {
 	if c.plan != nil {
 		f = c.plan(op)
 	}
+	c.faults += b2i(f != none)
 	c.mu.Unlock()
 	err := c.faulty(f, do)
 	c.w.tell(c.name, op, what, f, err)
@@ -143,6 +155,7 @@ func (c *client) stall() {
 	select {
 	case <-t.C:
 	case <-c.dead:
+	case <-c.over:
 	}
 }
 

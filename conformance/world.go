@@ -38,6 +38,7 @@ type world struct {
 	acted  time.Time // of the last call
 	trace  []string
 	names  int
+	all    []*client
 }
 
 func newWorld(c *C, bare bool, opts ...chicory.TaskOption) *world {
@@ -83,6 +84,31 @@ func (w *world) story() string {
 	return strings.Join(w.trace, "\n")
 }
 
+// faults returns how many faults have met a call.
+func (w *world) faults() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.all {
+		c.mu.Lock()
+		n += c.faults
+		c.mu.Unlock()
+	}
+	return n
+}
+
+// proved fails the case if a fault that it planned met no call.
+func (w *world) proved() {
+	w.TB.Helper()
+	w.mu.Lock()
+	all := w.all
+	w.mu.Unlock()
+	for _, c := range all {
+		if c.plan != nil && !c.perhaps && !c.met() {
+			w.Errorf("the fault planned for %s met no call, so this proves nothing", c.name)
+		}
+	}
+}
+
 func (w *world) hold(c *client, n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -105,8 +131,11 @@ func (w *world) holding() (n int) {
 func (w *world) process(name string, p plan) (*chicory.App, *client) {
 	w.TB.Helper()
 	b := w.h.OpenBroker(w.TB, namespace)
-	c := &client{w: w, name: name, plan: p, dead: make(chan struct{})}
+	c := &client{w: w, name: name, plan: p, dead: make(chan struct{}), over: make(chan struct{})}
 	c.broker = &faultyBroker{b, c}
+	w.mu.Lock()
+	w.all = append(w.all, c)
+	w.mu.Unlock()
 	var be driver.Backend
 	if !w.bare {
 		be = w.h.OpenBackend(w.TB, namespace, b)
@@ -129,7 +158,10 @@ func (w *world) process(name string, p plan) (*chicory.App, *client) {
 	app, err := chicory.NewWith(c.broker, c.backend, cfg)
 	w.must(err, "new app")
 	w.must(app.Connect(context.Background()), "connect")
-	w.Cleanup(func() { app.Close() })
+	w.Cleanup(func() {
+		close(c.over)
+		app.Close()
+	})
 	return app, c
 }
 
