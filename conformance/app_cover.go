@@ -302,6 +302,9 @@ func coverForeign(c *C) {
 	other := c.h.OpenBackend(c.TB, "elsewhere", nil)
 	defer other.Close(context.Background())
 	c.expect(!cov.Covers(other), "a backend of another namespace")
+	far := c.newHarness(c.TB).OpenBackend(c.TB, namespace, nil)
+	defer far.Close(context.Background())
+	c.expect(!cov.Covers(far), "a backend of another store")
 }
 
 type foreign struct{ driver.Backend }

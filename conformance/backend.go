@@ -265,10 +265,13 @@ func recordConcurrent(c *C) {
 			wg.Go(func() {
 				u := update(id, driver.Success)
 				u.Run, u.Body = most, []byte(fmt.Sprint(i))
-				if c.applyOne(be, u) == nil {
+				switch err := c.applyOne(be, u); {
+				case err == nil:
 					mu.Lock()
 					won++
 					mu.Unlock()
+				default:
+					c.expect(errors.Is(err, driver.ErrStale), "a verdict beside others: got %v, want ErrStale", err)
 				}
 			})
 		}

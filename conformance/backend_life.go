@@ -50,6 +50,13 @@ func backendClosed(c *C) {
 	c.closed("Get", err)
 	_, err = be.Delete(ctx, []string{"a"})
 	c.closed("Delete", err)
+	if n, ok := driver.As[driver.Notifier](be); ok {
+		_, err = n.Notify(ctx)
+		c.closed("Notify", err)
+	}
+	if k, ok := driver.As[driver.Control](be); ok {
+		c.controlClosed(k)
+	}
 	c.must(be.Close(c.Context()), "close again")
 }
 
@@ -103,7 +110,7 @@ func backendEverything(c *C) {
 			for j := range 20 {
 				id := fmt.Sprintf("task-%d", (i*7+j)%25)
 				be.Info()
-				be.Apply(c.Context(), []driver.Update{update(id, driver.Pending)})
+				c.staleAtMost(be, update(id, driver.Pending))
 				if gs, err := be.Start(c.Context(), []driver.Start{start(id, "c")}); err != nil || len(gs) != 1 {
 					c.Errorf("start: %v", err)
 				}
@@ -111,7 +118,7 @@ func backendEverything(c *C) {
 					s.watch(id)
 				}
 				if j%3 == 0 {
-					be.Apply(c.Context(), []driver.Update{update(id, driver.Success)})
+					c.staleAtMost(be, update(id, driver.Success))
 				}
 				if _, err := be.Get(c.Context(), []string{id}); err != nil {
 					c.Errorf("get: %v", err)
@@ -126,6 +133,14 @@ func backendEverything(c *C) {
 		})
 	}
 	wg.Wait()
+}
+
+// staleAtMost applies u, which may be stale; there is no other reason to refuse
+// it.
+func (c *C) staleAtMost(be driver.Backend, u driver.Update) {
+	c.TB.Helper()
+	err := c.applyOne(be, u)
+	c.expect(err == nil || errors.Is(err, driver.ErrStale), "apply: got %v", err)
 }
 
 func backendRestart(c *C) {

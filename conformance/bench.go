@@ -67,7 +67,7 @@ func newBench(b *testing.B, newHarness NewHarness) *C {
 	b.ReportAllocs()
 	h := newHarness(b)
 	h.Bubble, h.Lease = false, time.Minute
-	return newC(b, h)
+	return newC(b, h, newHarness)
 }
 
 func (c *C) batch(n, size int) []*driver.Message {

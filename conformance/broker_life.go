@@ -93,6 +93,29 @@ func lifeClosed(c *C) {
 	c.closed("Purge", err)
 	_, err = l.Len(ctx)
 	c.closed("Len", err)
+	if i, ok := driver.As[driver.Inspector](b); ok {
+		_, err = i.Inspect(ctx, []string{q})
+		c.closed("Inspect", err)
+		_, err = i.Queues(ctx)
+		c.closed("Queues", err)
+	}
+	if p, ok := driver.As[driver.Purger](b); ok {
+		_, err = p.PurgeQueue(ctx, q)
+		c.closed("PurgeQueue", err)
+	}
+	if k, ok := driver.As[driver.Control](b); ok {
+		c.controlClosed(k)
+	}
+}
+
+func (c *C) controlClosed(k driver.Control) {
+	c.TB.Helper()
+	ctx := c.Context()
+	c.closed("Put", k.Put(ctx, "key", nil, 0))
+	c.closed("Remove", k.Remove(ctx, "key"))
+	_, _, err := k.Entries(ctx, "")
+	c.closed("Entries", err)
+	c.closed("Await", k.Await(ctx, "", 1<<40))
 }
 
 func (c *C) closed(what string, err error) {

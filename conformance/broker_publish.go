@@ -305,6 +305,12 @@ func publishRetention(c *C) {
 	c.lose(b)
 	d = c.one(s)
 	c.expect(string(d.Envelope) == want && d.ReplyTo == "", "a receiver's memory reached the store: got %q, want %q", d.Envelope, want)
+	next := c.message()
+	want = string(next.Envelope)
+	c.must(c.settleOne(s, driver.Settlement{Delivery: d, Then: []*driver.Message{next}}), "settle")
+	next.Envelope[0], next.ReplyTo = '!', "changed"
+	d = c.one(s)
+	c.expect(string(d.Envelope) == want && d.ReplyTo == "", "the memory of Then reached the store: got %q, want %q", d.Envelope, want)
 	c.ack(s, d)
 	buried := dead(c.message(), 1000)
 	c.publish(b, buried)

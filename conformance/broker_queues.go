@@ -65,6 +65,14 @@ func queuesWeights(c *C) {
 	by := c.served(c.subscribeAs(b, o), 80) // 6:1:1
 	c.expect(by["heavy"] >= 45 && by["heavy"] <= 70, "weights 6:1:1 over 80 tasks: got %v", by)
 	c.expect(by["light"] >= 4 && by["even"] >= 4, "no queue starves: got %v", by)
+	c.fill(b, 80, "one", "two")
+	o = c.options("one", "two")
+	o.Queues[0].Weight = 6
+	o.Prefetch, o.Slots = 1, 1
+	s := c.subscribeAs(b, o)
+	c.must(s.SetQueues(c.Context(), []driver.QueueSpec{{Name: "one"}, {Name: "two", Weight: 6}}), "set queues")
+	by = c.served(s, 70) // 1:6
+	c.expect(by["two"] >= 45 && by["two"] <= 66, "weights 1:6 that were set over 70 tasks: got %v", by)
 }
 
 func queuesStrict(c *C) {
@@ -169,4 +177,14 @@ func queuesRefused(c *C) {
 			s.Close(c.Context())
 		}
 	}
+	s := c.subscribe(b)
+	for what, queues := range map[string][]driver.QueueSpec{
+		"a queue twice":         {{Name: q}, {Name: q}},
+		"a weight below zero":   {{Name: q, Weight: -1}},
+		"an invalid queue name": {{Name: q}, {Name: ""}},
+	} {
+		c.expect(s.SetQueues(c.Context(), queues) != nil, "SetQueues: %s is refused", what)
+	}
+	c.publish(b, c.messages(1)...)
+	c.ack(s, c.one(s)) // the queues are as they were
 }

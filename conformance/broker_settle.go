@@ -229,14 +229,18 @@ func settleKill(c *C) {
 	s := c.subscribe(dying)
 	ds := c.receive(s, n)
 	var wg sync.WaitGroup
+	ended := make(chan struct{}, n)
 	for _, d := range ds {
 		next := d.Clone()
 		next.Seq = 1
 		wg.Go(func() {
 			s.Settle(context.Background(), []driver.Settlement{{Delivery: d, Then: []*driver.Message{next}}})
+			ended <- struct{}{}
 		})
 	}
-	c.sleep(500 * time.Nanosecond)
+	for range n / 3 { // some are done, others under way or not begun
+		<-ended
+	}
 	c.kill(dying)
 	wg.Wait()
 	alive := map[string][]uint32{}

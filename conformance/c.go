@@ -15,10 +15,11 @@ import (
 // cases have in common.
 type C struct {
 	testing.TB
-	h     *Harness
-	lease time.Duration
-	slack time.Duration
-	last  int // id
+	h          *Harness
+	newHarness NewHarness // of another store
+	lease      time.Duration
+	slack      time.Duration
+	last       int // id
 }
 
 const (
@@ -26,8 +27,8 @@ const (
 	q         = "q"
 )
 
-func newC(tb testing.TB, h *Harness) *C {
-	return &C{TB: tb, h: h, lease: h.lease(), slack: h.slack()}
+func newC(tb testing.TB, h *Harness, newHarness NewHarness) *C {
+	return &C{TB: tb, h: h, newHarness: newHarness, lease: h.lease(), slack: h.slack()}
 }
 
 // expect fails the case unless ok.
@@ -169,10 +170,18 @@ func (c *C) worker(queues ...string) driver.Subscription {
 	return c.subscribe(c.broker(), queues...)
 }
 
-// receive receives n deliveries, which must come.
+// receive receives n deliveries, which must come: of n messages, not of fewer
+// whose leases ran out meanwhile.
 func (c *C) receive(s driver.Subscription, n int) []*driver.Delivery {
 	c.TB.Helper()
 	ds := c.receiveWithin(s, n, c.patience())
+	copies := map[string]bool{}
+	for _, d := range ds {
+		if copies[d.ID+" "+d.Copy] {
+			c.Fatalf("%d of %d deliveries came, then those again: %s", len(copies), n, d.ID)
+		}
+		copies[d.ID+" "+d.Copy] = true
+	}
 	if len(ds) < n {
 		c.Fatalf("%d of %d deliveries came within %v: %v", len(ds), n, c.patience(), deliveredIDs(ds))
 	}

@@ -11,7 +11,6 @@ var notAlone = map[string]string{
 	"Backend/Rules/ParkOnce":       byModel,
 	"Backend/Rules/Retry":          byModel,
 	"Broker/Lease/Extend":          everywhere,
-	"Broker/Lease/ExtendFull":      everywhere,
 	"Broker/Lease/StaleAck":        everywhere,
 	"Broker/Lease/StaleExtend":     everywhere,
 	"Broker/Life/Others":           everywhere,

@@ -310,7 +310,7 @@ func TestMutants(t *testing.T) {
 	}
 	var mu sync.Mutex
 	killed := map[string][]string{} // mutant → cases that kill it
-	all := slices.Concat(publishMutants, receiveMutants, leaseMutants, settleMutants, deadMutants, restartMutants, backendMutants, ageMutants, optionalMutants)
+	all := slices.Concat(publishMutants, receiveMutants, leaseMutants, settleMutants, deadMutants, restartMutants, subtleMutants, backendMutants, ageMutants, optionalMutants)
 	t.Run("each", func(t *testing.T) {
 		names := map[string]bool{}
 		for _, m := range all {

@@ -117,7 +117,8 @@ func purgerPurge(c *C) {
 	c.none(s, c.lease/4, "what was removed does not come")
 	c.ack(s, d)
 	c.expect(len(c.deadOf(b, q)) == 1, "dead letters stay")
-	c.receive(c.worker("other"), 2)
+	o := c.worker("other")
+	c.ack(o, c.receive(o, 2)...)
 	ms[0].Delay = 0
 	c.publish(b, ms[0]) // its id is free
 	c.ack(s, c.one(s))

@@ -176,7 +176,7 @@ func (c *Case) perform(rec *recorder, newHarness NewHarness) result {
 		pprof.SetGoroutineLabels(pprof.WithLabels(context.Background(), pprof.Labels(labelKey, label)))
 		rec.run(func() {
 			h := newHarness(rec)
-			c.run(newC(rec, h))
+			c.run(newC(rec, h, newHarness))
 		})
 	}()
 	limit := c.limit

@@ -29,6 +29,9 @@ func random(e *exploration) {
 			return
 		}
 	}
+	if e.met == 0 && n >= 10 {
+		e.out = failure("of the faults of %d schedules none met a call", n)
+	}
 }
 
 const randomTasks = 12
@@ -77,6 +80,9 @@ func (e *exploration) chance(seed uint64) {
 		w.rest()
 		w.replaySome(r, tasks)
 		w.judgeAll(tasks)
+		e.mu.Lock()
+		e.met += w.faults()
+		e.mu.Unlock()
 	})
 }
 
