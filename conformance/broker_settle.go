@@ -222,7 +222,18 @@ func settleBatch(c *C) {
 
 func settleKill(c *C) {
 	b := c.broker()
-	const n = 30
+	c.settleKilled(b, 30, func(<-chan struct{}) { c.sleep(500 * time.Nanosecond) })
+	c.settleKilled(b, 30, func(ended <-chan struct{}) {
+		for range 10 {
+			<-ended
+		}
+	})
+}
+
+// settleKilled kills a client that makes n settlements, once until returns: some
+// have ended by then, others are under way or have not begun.
+func (c *C) settleKilled(b driver.Broker, n int, until func(ended <-chan struct{})) {
+	c.TB.Helper()
 	ms := c.messages(n)
 	c.publish(b, ms...)
 	dying := c.broker()
@@ -238,9 +249,7 @@ func settleKill(c *C) {
 			ended <- struct{}{}
 		})
 	}
-	for range n / 3 { // some are done, others under way or not begun
-		<-ended
-	}
+	until(ended)
 	c.kill(dying)
 	wg.Wait()
 	alive := map[string][]uint32{}
