@@ -4,8 +4,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/chicory-go/chicory/drivers/bolt"
 )
 
 // mountVariable has the test program mount a small file system on the directory
@@ -25,6 +29,29 @@ func init() {
 		fmt.Println("mount:", err)
 		os.Exit(cannotMount)
 	}
+}
+
+// TestReadOnlyDisk finds a file that not even the superuser can write.
+func TestReadOnlyDisk(t *testing.T) {
+	if *smallDir == "" {
+		t.Parallel()
+		inSmallDisk(t)
+		return
+	}
+	path := filepath.Join(*smallDir, "readonly.db")
+	written(t, path)
+	if err := syscall.Mount("none", *smallDir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Mount("none", *smallDir, "", syscall.MS_REMOUNT, "")
+	for name, path := range map[string]string{"a file": path, "a new file": path + ".new"} {
+		_, err := bolt.Open(t.Context(), path, nil)
+		wantErr(t, name, err, syscall.EROFS)
+		if err != nil && !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v does not name the file", name, err)
+		}
+	}
+	wantErr(t, "Compact", bolt.Compact(t.Context(), path), syscall.EROFS)
 }
 
 // onSmallDisk runs t once more, in a process whose mounts are its own, as is the
