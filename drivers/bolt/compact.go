@@ -9,13 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"time"
 
 	"github.com/chicory-go/chicory/driver"
 	bbolt "go.etcd.io/bbolt"
 )
 
 // Compact gives back the room that the file of path no longer needs: it writes
-// what is in the file to a new one beside it, which then takes its place. Until
+// what is in the file to a new one beside it, which then takes its place; what
+// has expired is left out. Until
 // that moment the file is as it was, whatever happens; mode and owner stay. The
 // copy needs room on the disk. Its name is the file's and ".compacting"; one
 // that was left by a crash is replaced.
@@ -134,7 +136,10 @@ func (f *file) copyAll(ctx context.Context, tx *bbolt.Tx) error {
 		return err
 	}
 	f.db.NoFreelistSync = false
-	return f.db.Update(func(*bbolt.Tx) error { return nil })
+	return f.db.Update(func(tx *bbolt.Tx) error {
+		_, err := reserve(tx, reserved(tx), 0) // a full file has given it up
+		return err
+	})
 }
 
 func (f *file) copyBucket(ctx context.Context, name []byte, from *bbolt.Bucket) error {
@@ -167,10 +172,30 @@ func copySome(tx *bbolt.Tx, name []byte, c *bbolt.Cursor, key, value []byte) (k,
 		if value == nil {
 			return nil, nil, fmt.Errorf("bucket %q holds a bucket %q, which is none of Chicory's", name, key)
 		}
+		if value = unexpired(name, value); value == nil {
+			continue
+		}
 		if err := to.Put(key, value); err != nil {
 			return nil, nil, err
 		}
 		size += len(key) + len(value)
 	}
 	return key, value, nil
+}
+
+// unexpired returns what is left of a value now: of an expired result its
+// skeleton, and in the end nothing.
+func unexpired(bucket, value []byte) []byte {
+	if _, k, ok := split(bucket); !ok || k != records {
+		return value
+	}
+	r, expires, err := decodeRecord(value)
+	now := time.Now().UnixMilli()
+	switch {
+	case err != nil || !r.State.Terminal() || r.Held || expires == 0 || now < expires:
+		return value
+	case r.Skeleton || now >= expires+driver.SkeletonAge.Milliseconds():
+		return nil
+	}
+	return encodeRecord(driver.SkeletonOf(r), expires+driver.SkeletonAge.Milliseconds())
 }

@@ -1,6 +1,7 @@
 package bolt_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/chicory-go/chicory/driver"
@@ -132,6 +134,36 @@ func TestCompact(t *testing.T) {
 		compact(t, path)
 		checkFurnished(t, path)
 	}
+}
+
+// TestCompactExpired leaves out results that have expired, but not their
+// skeletons.
+func TestCompactExpired(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, nil)
+		p.publish(tracked("done"), tracked("old"))
+		for _, d := range p.receive(2) {
+			p.succeed(d, time.Hour)
+		}
+		time.Sleep(2 * time.Hour)
+		p.publish(tracked("kept"))
+		p.succeed(p.one(), time.Hour)
+		p.close()
+		compact(t, p.path)
+		file, err := os.ReadFile(p.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for id, there := range map[string]bool{"done": false, "old": false, "kept": true} {
+			want(t, "result of "+id, bytes.Contains(file, []byte("result of "+id)), there)
+		}
+		p = openPair(t, p.path, nil)
+		err = driver.ItemError(p.broker.Publish(t.Context(), []*driver.Message{tracked("done")}), 0, 1)
+		wantErr(t, "an id whose skeleton is there", err, driver.ErrDuplicate)
+		time.Sleep(2 * time.Hour)
+		p.publish(tracked("done"))
+	})
 }
 
 // TestCompactRefuses leaves alone what it cannot compact.

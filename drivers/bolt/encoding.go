@@ -330,7 +330,7 @@ func (k kind) name(namespace string) []byte {
 }
 
 func split(name []byte) (namespace string, k kind, ok bool) {
-	if n := len(name); n > 2 && name[n-2] == '/' {
+	if n := len(name); n >= 2 && name[n-2] == '/' {
 		return string(name[:n-2]), kind(name[n-1]), true
 	}
 	return "", 0, false

@@ -37,7 +37,14 @@ func Abandon(path string) {
 // Break makes every commit to the file of path fail from now on, in a way that
 // says nothing about its outcome.
 func Break(path string) {
-	opened(path, func(s *shared) { s.file.db.Close() })
+	opened(path, func(s *shared) {
+		w := s.file.writer
+		st := w.Begin("broken").(*step)
+		st.put(tasks, nil, []byte("a value without a key"))
+		w.mu.Lock()
+		w.queue = append(w.queue, st) // it goes with the next
+		w.mu.Unlock()
+	})
 }
 
 // Size returns how much the file of path keeps, in RAM and on the disk.

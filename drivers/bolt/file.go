@@ -200,12 +200,13 @@ func (f *file) close() error {
 
 // discard closes the file as it is. If bbolt may have panicked, it does not let
 // go of its own locks, and closing it would never end: then it is the file alone
-// that is closed, with its lock, and what is mapped stays mapped.
+// that is closed. What is mapped stays mapped, and would keep the file's lock.
 func (f *file) discard() error {
 	switch {
 	case f.db != nil && !f.stuck:
 		return f.db.Close()
 	case f.handle != nil:
+		unlock(f.handle)
 		f.handle.Close()
 	}
 	return nil

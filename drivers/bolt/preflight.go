@@ -53,6 +53,9 @@ func preflight(path string) error {
 	if err != nil {
 		return err
 	}
+	if info, err = f.Stat(); err != nil { // not before: it may be growing
+		return err
+	}
 	if want := int64(m.pages) * int64(m.pageSize); info.Size() < want {
 		return fmt.Errorf("it is cut off: %d bytes, should be at least %d", info.Size(), want)
 	}

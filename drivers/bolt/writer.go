@@ -225,9 +225,9 @@ func (w *writer) commit(batch []*step) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	reserved, adds := w.reserved, false
+	reserved, largest, adds := w.reserved, w.largest, false
 	for _, s := range batch {
-		w.largest = max(w.largest, s.largest)
+		largest = max(largest, s.largest)
 		adds = adds || s.refusable
 	}
 	err := w.update(func(tx *bbolt.Tx) (err error) {
@@ -237,12 +237,12 @@ func (w *writer) commit(batch []*step) error {
 			}
 		}
 		if adds {
-			reserved, err = reserve(tx, reserved, w.largest)
+			reserved, err = reserve(tx, reserved, largest)
 		}
 		return err
 	})
 	if err == nil {
-		w.reserved = reserved
+		w.reserved, w.largest = reserved, largest
 	}
 	return err
 }
@@ -320,5 +320,5 @@ func (w *writer) before(id int) (ok bool) {
 
 // isFull reports whether err says that there is no more room.
 func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, berrors.ErrMaxSizeReached)
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) || errors.Is(err, berrors.ErrMaxSizeReached)
 }

@@ -18,8 +18,9 @@ type Restorer struct {
 }
 
 type restored struct {
-	task *task
-	at   int64 // Unix milliseconds since when it was ready, or will be
+	task  *task
+	at    int64 // Unix milliseconds since when it was ready, or will be
+	delay int64 // milliseconds that it was delayed by; zero is none
 }
 
 // A Past is what a restored store must know of the time before.
@@ -45,7 +46,7 @@ func (r *Restorer) Task(namespace string, s *Task, deaths int) {
 		queue: sp.queue(s.Message.Queue), shard: k.shard, deaths: deaths}
 	k.rested().link(t)
 	t.settleDown()
-	r.tasks = append(r.tasks, restored{t, max(s.Since, s.Due)})
+	r.tasks = append(r.tasks, restored{t, max(s.Since, s.Due), max(0, s.Due-s.Since)})
 }
 
 // Dead restores a dead letter.
@@ -79,7 +80,9 @@ func (r *Restorer) Done() int {
 		t, q := s.task, s.task.queue
 		q.orders++
 		t.order = q.orders
-		if at := r.now.moment(s.at); at > r.now.at {
+		// A clock that went back makes nothing wait for longer than it was to.
+		at := min(r.now.moment(s.at), r.now.at+s.delay*int64(time.Millisecond))
+		if at > r.now.at {
 			q.hold(t, at)
 		} else {
 			q.enqueue(t, at)

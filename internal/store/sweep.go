@@ -71,7 +71,7 @@ func (w *sweeper) start() {
 		}
 	}
 	if w.space.durable() {
-		w.journal.CompareAndSwap(0, now+int64(sweepJournalEvery))
+		w.journal.CompareAndSwap(0, now+int64(sweepEvery)) // what expired while nobody had it open
 		w.arm(w.journal.Load())
 	}
 	if next != 0 {
