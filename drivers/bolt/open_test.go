@@ -17,28 +17,39 @@ import (
 	bbolt "go.etcd.io/bbolt"
 )
 
-// TestMain makes the test program a child process of its own tests, if asked.
-func TestMain(m *testing.M) {
-	if path := os.Getenv("BOLT_TEST_HOLD"); path != "" {
-		hold(path)
-		return
-	}
-	if path := os.Getenv("BOLT_TEST_WORK"); path != "" {
-		workUntilKilled(path)
-		return
-	}
-	if path := os.Getenv("BOLT_TEST_COMPACT"); path != "" {
-		compactForEver(path)
-		return
-	}
-	if args := os.Getenv("BOLT_TEST_POISON"); args != "" {
+// children are the programs that tests run as processes of their own: by the
+// variable that asks for each, and gives it its argument.
+var children = map[string]func(arg string){
+	"BOLT_TEST_HOLD":    hold,
+	"BOLT_TEST_WORK":    workUntilKilled,
+	"BOLT_TEST_COMPACT": compactForEver,
+	"BOLT_TEST_POISON": func(args string) {
 		if err := workPoisoned(args); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
-		return
+	},
+}
+
+// TestMain makes the test program a child process of its own tests, if asked.
+func TestMain(m *testing.M) {
+	for name, run := range children {
+		if arg := os.Getenv(name); arg != "" {
+			go endWith(os.Getppid())
+			run(arg)
+			return
+		}
 	}
 	os.Exit(m.Run())
+}
+
+// endWith ends the process once its parent has ended, so that no child is left of
+// tests that panic.
+func endWith(parent int) {
+	for os.Getppid() == parent {
+		time.Sleep(time.Second)
+	}
+	os.Exit(3)
 }
 
 // hold has path open until its input ends.
