@@ -98,7 +98,49 @@ func lateAwait(k *brokenControl, _ *memory.Store) {
 	}
 }
 
-func oneForAll(k *brokenControl, s *memory.Store) { k.Control = s.Broker("all") }
+// oneForAll gives all namespaces the keys of one, as long as their own are open.
+func oneForAll(k *brokenControl, s *memory.Store) {
+	k.Control = &lentControl{s.Broker("all"), k.Control}
+}
+
+// A lentControl is closed with its owner's.
+type lentControl struct {
+	driver.Control
+	own driver.Control
+}
+
+func (l *lentControl) closed(ctx context.Context) error {
+	_, _, err := l.own.Entries(ctx, "")
+	return err
+}
+
+func (l *lentControl) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	if err := l.closed(ctx); err != nil {
+		return err
+	}
+	return l.Control.Put(ctx, key, value, ttl)
+}
+
+func (l *lentControl) Remove(ctx context.Context, keys ...string) error {
+	if err := l.closed(ctx); err != nil {
+		return err
+	}
+	return l.Control.Remove(ctx, keys...)
+}
+
+func (l *lentControl) Entries(ctx context.Context, prefix string) ([]driver.Entry, uint64, error) {
+	if err := l.closed(ctx); err != nil {
+		return nil, 0, err
+	}
+	return l.Control.Entries(ctx, prefix)
+}
+
+func (l *lentControl) Await(ctx context.Context, prefix string, rev uint64) error {
+	if err := l.closed(ctx); err != nil {
+		return err
+	}
+	return l.Control.Await(ctx, prefix, rev)
+}
 
 // counting is a broker whose Inspector or Purger is broken.
 type counting struct {
