@@ -1,8 +1,11 @@
 package conformance
 
 import (
+	"math"
 	"math/rand/v2"
 	"time"
+
+	"github.com/chicory-go/chicory/driver"
 )
 
 var delayCases = []Case{
@@ -12,6 +15,7 @@ var delayCases = []Case{
 	{Name: "Delay/Many", Contract: "many delays, of many lengths, all come, each on its time", run: delayMany},
 	{Name: "Delay/Virgin", Contract: "a delayed message to a queue that nobody used before arrives", run: delayVirgin},
 	{Name: "Delay/Long", Contract: "there is no limit to delays below one year", limit: 400 * 24 * time.Hour, run: delayLong},
+	{Name: "Delay/Longest", Contract: "a delay of centuries is not none: in a publish, a Then and a release", run: delayLongest},
 	{Name: "Delay/Herd", Contract: "many messages due at one moment all come", run: delayHerd},
 }
 
@@ -116,6 +120,22 @@ func delayLong(c *C) {
 	c.none(s, m.Delay-time.Since(begin)-time.Millisecond, "a delay of a year")
 	d := c.one(s)
 	c.expect(d.ID == m.ID && time.Since(begin) <= m.Delay+c.slack, "due after a year, came after %v", time.Since(begin))
+}
+
+func delayLongest(c *C) {
+	b := c.broker()
+	s := c.worker()
+	c.publish(b, c.messages(2)...)
+	ds := c.receive(s, 2)
+	longest := func() *driver.Message {
+		m := c.message()
+		m.Delay = math.MaxInt64
+		return m
+	}
+	c.publish(b, longest())
+	c.must(c.settleOne(s, driver.Settlement{Delivery: ds[0], Then: []*driver.Message{longest()}}), "settle")
+	c.must(c.settleOne(s, driver.Settlement{Delivery: ds[1], Action: driver.Release, Delay: math.MaxInt64}), "release")
+	c.none(s, 3*c.lease, "a delay of centuries")
 }
 
 func delayHerd(c *C) {

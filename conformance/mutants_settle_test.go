@@ -3,6 +3,7 @@ package conformance_test
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -270,6 +271,32 @@ var settleMutants = []mutant{
 		return time.Duration(uint32(d.Milliseconds())) * time.Millisecond
 	})},
 	{"delays end after 49 days", "Broker/Delay/Long", delayed(func(d time.Duration) time.Duration { return min(d, 49*24*time.Hour) })},
+	{"what is due later than can be told is due", "Broker/Delay/Longest", delayed(func(d time.Duration) time.Duration {
+		if d > math.MaxInt64-time.Hour {
+			return 0
+		}
+		return d
+	})},
+	{"a retry that is due later than can be told is due", "Broker/Delay/Longest", mutation{settle: func(s *brokenSub, ctx context.Context, ss []driver.Settlement) error {
+		for i := range ss {
+			for j, m := range ss[i].Then {
+				if m.Delay == math.MaxInt64 {
+					now := *m
+					now.Delay, ss[i].Then = 0, slices.Clone(ss[i].Then)
+					ss[i].Then[j] = &now
+				}
+			}
+		}
+		return s.Subscription.Settle(ctx, ss)
+	}}},
+	{"a release that is due later than can be told is due", "Broker/Delay/Longest", mutation{settle: func(s *brokenSub, ctx context.Context, ss []driver.Settlement) error {
+		for i := range ss {
+			if ss[i].Delay == math.MaxInt64 {
+				ss[i].Delay = 0
+			}
+		}
+		return s.Subscription.Settle(ctx, ss)
+	}}},
 	{"moves 500 due messages and forgets the others", "Broker/Delay/Herd", mutation{publish: func(b *broken, ctx context.Context, ms []*driver.Message) error {
 		if len(ms) > 500 && ms[0].Delay > 0 {
 			return b.Broker.Publish(ctx, ms[:500])

@@ -122,7 +122,7 @@ func TestCompact(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info.Size() > before/2 {
+		if info.Size() > before*2/3 {
 			t.Errorf("the file has %d bytes, of which %d were in use before", info.Size(), before)
 		}
 		t.Logf("%d bytes in use before, the file has %d", before, info.Size())

@@ -11,6 +11,7 @@ import (
 
 // opened returns what is open of path, nil if nothing is.
 func opened(path string, found func(*shared)) *shared {
+	path, _ = canonical(path)
 	files.mu.Lock()
 	defer files.mu.Unlock()
 	for _, s := range files.all {
@@ -126,3 +127,6 @@ func Raw(tb testing.TB, path string) (put func(seq uint64, value []byte), end fu
 // Uncached is like the zero Options, but no record stays in RAM that the file
 // has.
 var Uncached = &Options{cached: -1}
+
+// IsFull is what makes an error one of a full file.
+var IsFull = isFull

@@ -18,6 +18,7 @@ const (
 	driverName  = "bolt"
 	lockTimeout = 900 * time.Millisecond // for the lock of the file; zero would be for ever
 	mapSize     = 1 << 30                // below it, a growing file makes no reader wait
+	replacedFor = 10 * time.Second       // and no longer, while the lock is waited for
 	maxValue    = 16 << 20               // envelopes and results
 )
 
@@ -26,6 +27,7 @@ const (
 type file struct {
 	path   string
 	limit  int64 // Options.MaxSize
+	max    int   // Options.MaxPending
 	cached int   // Options.cached
 	info   fs.FileInfo
 	log    *slog.Logger
@@ -39,11 +41,22 @@ type file struct {
 
 // open opens the file of path, which nobody in this process has open.
 func open(path string, o *Options, left func()) (*file, error) {
-	f := &file{path: path, limit: o.MaxSize, cached: o.cached, log: o.logger()}
+	f := &file{path: path, limit: o.MaxSize, max: o.MaxPending, cached: o.cached, log: o.logger()}
 	if err := f.open(o, left); err != nil {
 		return nil, fmt.Errorf("bolt: open %s: %w", path, explain(err))
 	}
 	return f, nil
+}
+
+// agrees reports what f is open with that is not as in o.
+func (f *file) agrees(o *Options) error {
+	switch {
+	case f.limit != o.MaxSize:
+		return fmt.Errorf("it is open with a limit of %d bytes, asked for %d", f.limit, o.MaxSize)
+	case f.max != o.MaxPending:
+		return fmt.Errorf("it is open with a limit of %d messages, asked for %d", f.max, o.MaxPending)
+	}
+	return nil
 }
 
 // explain says what bbolt's errors mean.
@@ -86,7 +99,7 @@ func (f *file) open(o *Options, left func()) (err error) {
 // connect opens the file and makes sure that it is the one that path names: it
 // may have been replaced while its lock was waited for.
 func (f *file) connect() error {
-	for {
+	for begin := time.Now(); time.Since(begin) < replacedFor; {
 		info, err := os.Stat(f.path)
 		isNew := err != nil || info.Size() == 0
 		if !isNew {
@@ -112,6 +125,7 @@ func (f *file) connect() error {
 		}
 		db.Close()
 	}
+	return errors.New("it is being replaced again and again")
 }
 
 func (f *file) options() *bbolt.Options {

@@ -3,7 +3,9 @@ package bolt_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,6 +99,45 @@ func TestMaxSize(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { check(t, newPair(t, &bolt.Options{MaxSize: 32 << 20})) })
 		})
+	}
+}
+
+// TestFullSweeps fills a file with results. Soon after they have expired there is
+// room again, though their IDs are still known, and though all of them rest.
+func TestFullSweeps(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := &bolt.Options{MaxSize: 16 << 20}
+		p := newPair(t, o)
+		n := len(fillUp(p, 16<<10))
+		for range n {
+			d := p.one()
+			p.settle(driver.Settlement{Delivery: d, Record: &driver.Update{ID: d.ID, Attempt: 1,
+				State: driver.Success, TTL: 10 * time.Minute, Body: make([]byte, 15<<10)}})
+		}
+		p.close()
+		p = openPair(t, p.path, o)
+		first := fillUp(p, 16<<10)
+		if len(first) > n/4 {
+			t.Fatalf("%d messages fit beside the results of %d", len(first), n)
+		}
+		time.Sleep(11 * time.Minute)
+		fillUp(p, 16<<10)
+		time.Sleep(3 * time.Minute)
+		if more := len(fillUp(p, 16<<10)); more < n/2 {
+			t.Errorf("%d messages fit where the results of %d have expired", more, n)
+		}
+	})
+}
+
+// TestFullOfText takes a file that could not grow for one that is full.
+func TestFullOfText(t *testing.T) {
+	t.Parallel()
+	for err, w := range map[error]bool{
+		fmt.Errorf("file resize error: %s", &os.PathError{Op: "truncate", Path: "jobs.db", Err: syscall.ENOSPC}): true,
+		&os.PathError{Op: "truncate", Path: "jobs.db", Err: syscall.EIO}:                                         false,
+	} {
+		want(t, err.Error(), bolt.IsFull(err), w)
 	}
 }
 

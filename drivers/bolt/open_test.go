@@ -123,8 +123,50 @@ func TestShared(t *testing.T) {
 	if _, err := bolt.Open(t.Context(), p.path, &bolt.Options{MaxSize: 1 << 20}); err == nil || !strings.Contains(err.Error(), "limit") {
 		t.Errorf("another limit: got %v, want that it differs", err)
 	}
+	if _, err := bolt.Open(t.Context(), p.path, &bolt.Options{MaxPending: 5}); err == nil || !strings.Contains(err.Error(), "asked for 5") {
+		t.Errorf("another limit: got %v, want that it differs", err)
+	}
 	p.publish(message("b"))
 	want(t, "messages", p.reopen().stats().Ready, 2)
+}
+
+// TestSharedNew opens a new file under two names at once: it is one store.
+func TestSharedNew(t *testing.T) {
+	t.Parallel()
+	link := filepath.Join(t.TempDir(), "link")
+	for i := range 20 {
+		dir := t.TempDir()
+		os.Remove(link)
+		if err := os.Symlink(dir, link); err != nil {
+			t.Fatal(err)
+		}
+		opened := make(chan *bolt.Store)
+		for _, path := range []string{filepath.Join(dir, "new.db"), filepath.Join(link, "new.db")} {
+			go func() {
+				s, err := bolt.Open(t.Context(), path, nil)
+				if err != nil {
+					t.Errorf("round %d: %v", i, err)
+				}
+				opened <- s
+			}()
+		}
+		for _, s := range []*bolt.Store{<-opened, <-opened} {
+			if s != nil {
+				s.Close()
+			}
+		}
+	}
+}
+
+// TestNamespace refuses a name that would not do for a key of the file.
+func TestNamespace(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, nil)
+	b := p.store.Broker(strings.Repeat("x", 40000))
+	defer b.Close(t.Context())
+	wantErr(t, "Publish", b.Publish(t.Context(), []*driver.Message{message("a")}), driver.ErrName)
+	wantErr(t, "Put", b.Put(t.Context(), "key", nil, 0), driver.ErrName)
+	p.publish(message("a"))
 }
 
 // TestCannotOpen names the file and what is wrong with it.

@@ -49,7 +49,7 @@ type Store struct {
 
 // Open opens the file of path, which it creates if need be; its directory must
 // exist. Within a process all who open one file share it, and must ask for the
-// same MaxSize. Another process that has it open is an error, after a second.
+// same MaxSize and MaxPending. Another process that has it open is an error, after a second.
 // Close the Store after use.
 func Open(ctx context.Context, path string, o *Options) (*Store, error) {
 	if o == nil {
@@ -132,9 +132,22 @@ type shared struct {
 	leaving bool
 }
 
+// canonical returns the one name of a path, which is all the identity that a
+// new file has.
+func canonical(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return path, err
+	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		path = filepath.Join(dir, filepath.Base(path))
+	}
+	return path, nil
+}
+
 // open returns the file of path. The caller leaves it after use.
 func (r *registry) open(ctx context.Context, path string, o *Options) (*shared, error) {
-	path, err := filepath.Abs(path)
+	path, err := canonical(path)
 	if err != nil {
 		return nil, fmt.Errorf("bolt: open %s: %w", path, err)
 	}
@@ -153,9 +166,8 @@ func (r *registry) open(ctx context.Context, path string, o *Options) (*shared, 
 		} else if !ready {
 			continue // it was being closed
 		}
-		if s.file.limit != o.MaxSize {
-			r.leave(s)
-			return nil, fmt.Errorf("bolt: open %s: it is open with a limit of %d bytes, asked for %d", path, s.file.limit, o.MaxSize)
+		if err := s.file.agrees(o); err != nil {
+			return nil, errors.Join(fmt.Errorf("bolt: open %s: %w", path, err), r.leave(s))
 		}
 		return s, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -29,6 +30,7 @@ type writer struct {
 	db    *bbolt.DB
 	path  string
 	log   *slog.Logger
+	sweep func() // called when the file is full
 	ended chan struct{}
 	wake  chan struct{} // capacity 1: look again
 
@@ -46,7 +48,7 @@ type writer struct {
 
 // newWriter returns the writer of f. Run it.
 func newWriter(f *file) *writer {
-	return &writer{db: f.db, path: f.path, log: f.log, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
+	return &writer{db: f.db, path: f.path, log: f.log, sweep: func() { f.core.Sweep() }, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
 // errStopped is what steps get that come after the file was closed.
@@ -165,6 +167,7 @@ func (w *writer) write(batch []*step) {
 		return
 	}
 	w.full = time.Now().Add(fullFor)
+	w.sweep()
 	w.squeeze(refuse(batch, w.fullError(err)))
 }
 
@@ -318,7 +321,11 @@ func (w *writer) before(id int) (ok bool) {
 	return ok
 }
 
-// isFull reports whether err says that there is no more room.
+// isFull reports whether err says that there is no more room. Of a file that
+// cannot grow bbolt only tells the text.
 func isFull(err error) bool {
+	if err != nil && strings.HasSuffix(err.Error(), syscall.ENOSPC.Error()) {
+		return true
+	}
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) || errors.Is(err, berrors.ErrMaxSizeReached)
 }

@@ -216,7 +216,7 @@ func (sp *space) remove(c *change, id string, now instant) (bool, error) {
 		keep = driver.SafetyAge
 	}
 	c.hold(sh, e)
-	sh.keep(e, driver.SkeletonOf(e.record), now.at+int64(keep))
+	sh.keep(e, driver.SkeletonOf(e.record), now.after(keep))
 	sh.log(c, e, now)
 	return true, nil
 }

@@ -28,6 +28,9 @@ func (c *client) check(ctx context.Context) error {
 	if err := c.space.store.failure(); err != nil {
 		return err
 	}
+	if err := c.space.invalid; err != nil {
+		return err
+	}
 	return live(ctx)
 }
 

@@ -45,7 +45,7 @@ func (c *client) Put(ctx context.Context, key string, value []byte, ttl time.Dur
 	e := controlEntry{value: cloneBytes(value)}
 	now := c.space.store.now()
 	if ttl > 0 {
-		e.expires = now.at + int64(ttl)
+		e.expires = now.after(ttl)
 	}
 	step := c.space.note()
 	if step != nil {

@@ -138,7 +138,7 @@ func (q *queue) revive(c *change, dead driver.DeadKey, name string, seq uint64, 
 	if m == nil {
 		return nil, nil
 	}
-	t := &task{msg: *m.Replayed(), copy: name, seq: seq, queue: q, shard: sh}
+	t := &task{msg: *m.Replayed(), copy: name, seq: seq, size: len(m.Envelope), queue: q, shard: sh}
 	for o := e.tasks; o != nil; o = o.twin {
 		if o.msg.Version().Compare(t.msg.Version()) >= 0 {
 			return nil, nil

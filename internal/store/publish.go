@@ -181,7 +181,7 @@ func (p *posting) queue() *queue {
 // store puts p, which was admitted, into q. q.mu is held.
 func (q *queue) store(p *posting, now instant) {
 	if p.task != nil {
-		q.add(p.task, now.at)
+		q.add(p.task, now)
 		return
 	}
 	q.dead.add(p.dead)

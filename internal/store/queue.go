@@ -39,14 +39,14 @@ type queue struct {
 }
 
 // add enters a task that nobody has seen yet. q.mu is held.
-func (q *queue) add(t *task, now int64) {
+func (q *queue) add(t *task, now instant) {
 	q.orders++
 	t.order = q.orders
 	if t.msg.Delay > 0 {
-		q.hold(t, now+int64(t.msg.Delay))
+		q.hold(t, now.after(t.msg.Delay))
 		return
 	}
-	q.enqueue(t, now)
+	q.enqueue(t, now.at)
 }
 
 // hold keeps t back until due.

@@ -7,15 +7,23 @@ import (
 	"github.com/chicory-go/chicory/driver"
 )
 
-// age does to the record what time has done since the last look. A journal
-// need not know: it keeps when the record expires.
+// worthShrinking is the size of a record from which on a journal gets the
+// skeleton, in bytes. It need not: it keeps when the record expires.
+const worthShrinking = 512
+
+// age does to the record what time has done since the last look.
 func (sh *shard) age(e *entry, now int64) {
 	sh.read(e)
 	for e.held == nil && e.record != nil && e.expires != 0 && now >= e.expires {
 		switch r := e.record; {
 		case !r.Skeleton && r.State.Terminal() && !r.Held:
+			large := sizeOf(r) >= worthShrinking
 			*e.record = *driver.SkeletonOf(r)
 			e.expires += int64(driver.SkeletonAge)
+			if step := sh.space.note(); step != nil && large {
+				step.PutRecord(e.record, sh.space.store.now().unixMilli(e.expires))
+				step.Commit(false, nil)
+			}
 		case !r.Skeleton && e.tasks != nil: // lives as long as its task
 			e.expires += int64(driver.SafetyAge)
 		default:
@@ -76,7 +84,7 @@ func expiry(r *driver.Record, now instant) int64 {
 		if r.TTL <= 0 {
 			return 0
 		}
-		return now.at + int64(r.TTL)
+		return now.after(r.TTL)
 	}
 	due := min(max(0, r.Due-now.ms), int64(driver.SafetyAge/time.Millisecond)*1000)
 	return now.at + due*int64(time.Millisecond) + int64(driver.SafetyAge)

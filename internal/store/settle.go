@@ -145,7 +145,7 @@ func (c *change) depart(t *task, stays bool, delay time.Duration, now instant) {
 			step.DropTask(t.seq)
 		}
 	case delay > 0:
-		d.due = now.at + int64(delay)
+		d.due = now.after(delay)
 		if step := c.log(); step != nil {
 			step.PutTask(t.stored(delay, now))
 		}

@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/chicory-go/chicory/driver"
 )
 
 // A Store holds the tasks and records of any number of namespaces. Its brokers
@@ -167,6 +170,13 @@ type instant struct {
 	ms int64 // Unix milliseconds: what records show
 }
 
+// forever is the longest time that is kept: what begins before it ends does
+// not overflow.
+const forever = math.MaxInt64 / 2
+
+// after returns the moment that comes d later.
+func (now instant) after(d time.Duration) int64 { return now.at + int64(min(d, forever)) }
+
 func (s *Store) now() instant {
 	t := time.Now()
 	return instant{int64(t.Sub(s.base)), t.UnixMilli()}
@@ -209,8 +219,9 @@ func (s *Store) copyName(seq uint64) string { return s.nonce + strconv.FormatUin
 
 // A space is one namespace of a store.
 type space struct {
-	store *Store
-	name  string
+	store   *Store
+	name    string
+	invalid error // what is wrong with name
 	// covering is set for good once the space has a backend: from then on its
 	// brokers apply records and obey them.
 	covering atomic.Bool
@@ -226,6 +237,9 @@ type space struct {
 
 func newSpace(s *Store, name string) *space {
 	sp := &space{store: s, name: name, queues: map[string]*queue{}}
+	if err := driver.CheckNamespace(name); err != nil {
+		sp.invalid = s.wrap("namespace", err)
+	}
 	sp.runs.Store(s.runs)
 	sp.sweeper.space = sp
 	for i := range sp.shards {

@@ -52,6 +52,14 @@ func (w *sweeper) arm(at int64) {
 	}
 }
 
+// Sweep has a journal that is full drop what has expired, in a moment.
+func (s *Store) Sweep() {
+	for _, sp := range s.allSpaces() {
+		sp.sweeper.journal.Store(s.now().at)
+		sp.sweeper.by(s.now().at)
+	}
+}
+
 func (w *sweeper) sweep() {
 	w.at.Store(0)
 	now, due := w.space.store.now(), w.journal.Load()

@@ -73,7 +73,7 @@ func (t *task) stored(delay time.Duration, now instant) *Task {
 		s.Message = &m
 	}
 	if delay > 0 {
-		s.Due = now.unixMilli(now.at + int64(delay))
+		s.Due = now.unixMilli(now.after(delay))
 	}
 	return s
 }
