@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/chicory-go/chicory/internal/store"
+	"github.com/chicory-go/chicory/internal/wire"
 	bbolt "go.etcd.io/bbolt"
 )
 
@@ -46,7 +47,7 @@ func (l *loader) load() error {
 		}
 		err := b.ForEach(func(key, value []byte) error {
 			err := l.item(namespace, k, key, value)
-			if errors.Is(err, errDamaged) {
+			if errors.Is(err, wire.ErrDamaged) {
 				l.damaged++
 				l.log.Error("bolt: damaged, left in the file and passed over", "bucket", string(name), "key", fmt.Sprintf("%x", key))
 				return nil
@@ -111,5 +112,5 @@ func damagedUnless(ok bool) error {
 	if ok {
 		return nil
 	}
-	return errDamaged
+	return wire.ErrDamaged
 }
