@@ -25,7 +25,9 @@ func TestDependencies(t *testing.T) {
 		{[]string{"./codec"}, []string{module + "/codec"}},
 		{[]string{"./drivers/memory"}, []string{module + "/driver", module + "/drivers/memory", module + "/internal/store"}},
 		{[]string{"./drivers/bolt"}, []string{module + "/driver", module + "/drivers/bolt", module + "/internal/store",
-			"go.etcd.io/bbolt", "golang.org/x/sys"}},
+			module + "/internal/wire", "go.etcd.io/bbolt", "golang.org/x/sys"}},
+		{[]string{"./drivers/redis"}, []string{module + "/driver", module + "/drivers/redis", module + "/internal/wire",
+			"github.com/redis/go-redis", "github.com/cespare/xxhash", "go.uber.org/atomic", "golang.org/x/sys"}},
 		{[]string{".", "./worker", "./drivers/memory"}, append(light, module)},
 	}
 	for _, tt := range tests {
@@ -41,7 +43,7 @@ func TestDependencies(t *testing.T) {
 // TestDocumentation wants a comment on every exported name and every package.
 func TestDocumentation(t *testing.T) {
 	t.Parallel()
-	for _, dir := range []string{".", "driver", "codec", "worker", "drivers/memory", "drivers/bolt", "internal/store", "drivers/all"} {
+	for _, dir := range []string{".", "driver", "codec", "worker", "drivers/memory", "drivers/bolt", "drivers/redis", "internal/store", "internal/wire", "drivers/all"} {
 		p := documented(t, dir)
 		if p.Doc == "" {
 			t.Errorf("package %s has no comment", dir)

@@ -15,6 +15,7 @@ import (
 	"github.com/chicory-go/chicory/driver"
 	"github.com/chicory-go/chicory/drivers/bolt"
 	"github.com/chicory-go/chicory/drivers/memory"
+	"github.com/chicory-go/chicory/drivers/redis"
 )
 
 var update = flag.Bool("update", false, "write docs/contract.md")
@@ -41,6 +42,7 @@ func columns(t *testing.T) []column {
 	return []column{
 		{name: "memory", info: mb.Info(), backend: mbe.Info(), covers: mb.Covers(mbe), size: true},
 		{name: "bolt", info: fb.Info(), backend: fbe.Info(), covers: fb.Covers(fbe), size: true},
+		{name: "redis", info: (&redis.Broker{}).Info(), backend: (&redis.Backend{}).Info(), covers: true, size: true, server: true},
 	}
 }
 

@@ -9,4 +9,5 @@ package all
 import (
 	_ "github.com/chicory-go/chicory/drivers/bolt"   // bolt:
 	_ "github.com/chicory-go/chicory/drivers/memory" // memory:
+	_ "github.com/chicory-go/chicory/drivers/redis"  // redis: rediss: unix:
 )

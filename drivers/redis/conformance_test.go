@@ -1,0 +1,123 @@
+package redis_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chicory-go/chicory/conformance"
+	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/drivers/memory"
+	"github.com/chicory-go/chicory/drivers/redis"
+	goredis "github.com/redis/go-redis/v9"
+)
+
+var prefixes atomic.Int64
+
+// A mix says what of a harness is on the server; the rest is memory.
+type mix struct{ broker, backend bool }
+
+var (
+	both        = mix{true, true}
+	brokerOnly  = mix{broker: true}
+	backendOnly = mix{backend: true}
+)
+
+func (m mix) harness(tb testing.TB) *conformance.Harness {
+	s := sharedServer(tb)
+	if conformance.Restarts(tb) {
+		s = newServer(tb)
+	}
+	o := &redis.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
+	other := memory.New()
+	tb.Cleanup(func() { checkInvariants(tb, s, o.Prefix) })
+	h := &conformance.Harness{Server: true, Lease: 2 * time.Second, Slack: time.Second}
+	if racing {
+		h.Lease, h.Slack = 3*time.Second, 2*time.Second
+	}
+	h.OpenBroker = func(tb testing.TB, namespace string) driver.Broker {
+		if !m.broker {
+			return other.Broker(namespace)
+		}
+		b, err := redis.OpenBroker(context.Background(), client(s), namespace, o)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return b
+	}
+	h.OpenBackend = func(tb testing.TB, namespace string, broker driver.Broker) driver.Backend {
+		if !m.backend {
+			return other.Backend(namespace)
+		}
+		b, err := redis.OpenBackend(context.Background(), client(s), namespace, o, broker)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return b
+	}
+	h.Restart = func(tb testing.TB) { h.Outage(tb, 0) }
+	h.Outage = func(tb testing.TB, down time.Duration) {
+		s.kill()
+		time.Sleep(down)
+		if err := s.start(); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if m == both {
+		h.Size = func(tb testing.TB) int { return size(tb, s, o.Prefix) }
+	}
+	return h
+}
+
+func client(s *server) *goredis.Options {
+	return &goredis.Options{Addr: s.addr, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true}
+}
+
+// size counts what is kept under a prefix: keys, and what is in them.
+func size(tb testing.TB, s *server, prefix string) (n int) {
+	tb.Helper()
+	c := goredis.NewClient(client(s))
+	defer c.Close()
+	ctx := context.Background()
+	keys, err := c.Keys(ctx, prefix+":*").Result()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, key := range keys {
+		n++
+		switch c.Type(ctx, key).Val() {
+		case "stream":
+			n += int(c.XLen(ctx, key).Val())
+		case "zset":
+			n += int(c.ZCard(ctx, key).Val())
+		case "hash":
+			n += int(c.HLen(ctx, key).Val())
+		case "set":
+			n += int(c.SCard(ctx, key).Val())
+		}
+	}
+	return n
+}
+
+func all(t *testing.T, newHarness conformance.NewHarness) {
+	conformance.RunBroker(t, newHarness)
+	conformance.RunBackend(t, newHarness)
+	conformance.RunApp(t, newHarness)
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	all(t, both.harness)
+}
+
+func TestConformanceMemoryBackend(t *testing.T) {
+	t.Parallel()
+	conformance.RunApp(t, brokerOnly.harness)
+}
+
+func TestConformanceMemoryBroker(t *testing.T) {
+	t.Parallel()
+	conformance.RunApp(t, backendOnly.harness)
+}

@@ -1,0 +1,176 @@
+package redis
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/chicory-go/chicory/driver"
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	driverName             = "redis"
+	maxValue               = 4 << 20 // envelopes and results
+	atOnce                 = 250     // items of a script
+	bytesAtOnce            = 4 << 20
+	leastMajor, leastMinor = 6, 2
+)
+
+// A conn is what brokers and backends of one process share: a client, and the
+// channel on which the server reaches the process.
+type conn struct {
+	rdb    redis.UniversalClient
+	owned  bool   // rdb is closed with the conn
+	url    string // of those that are opened by URL, "" of others
+	prefix string // of all keys
+	ns     string
+	nonce  string // of this conn, for names
+	serial atomic.Uint64
+	log    *slog.Logger
+	hub    *hub
+	listed sync.Map // names of queues that are known to be listed
+
+	mu     sync.Mutex
+	refs   int
+	closed atomic.Bool
+}
+
+// connect makes a conn for one client, and reports what is wrong with the
+// server.
+func connect(ctx context.Context, rdb redis.UniversalClient, owned bool, o *Options, ns string) (*conn, error) {
+	c := &conn{rdb: rdb, owned: owned, ns: ns, prefix: o.prefix() + ":" + ns, nonce: rand.Text()[:12], log: o.logger(), refs: 1}
+	err := driver.CheckNamespace(ns)
+	if err == nil {
+		err = c.look(ctx)
+	}
+	if err == nil {
+		c.hub, err = newHub(ctx, c)
+	}
+	if err != nil {
+		if owned {
+			rdb.Close()
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// look looks at the server: what it is, how old it is, how it is configured.
+func (c *conn) look(ctx context.Context) error {
+	info, err := c.rdb.Info(ctx, "server", "cluster", "memory").Result()
+	if err != nil {
+		if ctx.Err() != nil {
+			return driver.Transient(ctx.Err())
+		}
+		return c.classify(err)
+	}
+	version := field(info, "redis_version")
+	major, minor, _ := strings.Cut(version, ".")
+	minor, _, _ = strings.Cut(minor, ".")
+	a, errA := strconv.Atoi(major)
+	b, errB := strconv.Atoi(minor)
+	switch {
+	case errA != nil || errB != nil:
+		return errors.New("redis: the server does not say its version; is it a Redis?")
+	case a < leastMajor || a == leastMajor && b < leastMinor:
+		return fmt.Errorf("redis: the server is Redis %s, want %d.%d or newer", version, leastMajor, leastMinor)
+	case field(info, "cluster_enabled") == "1":
+		return errors.New("redis: the server is a node of a cluster, which is not supported")
+	}
+	if policy := field(info, "maxmemory_policy"); policy != "" && policy != "noeviction" {
+		c.log.Warn("redis: the server evicts keys when it is full, so tasks may be lost; set maxmemory-policy to noeviction", "policy", policy)
+	}
+	return nil
+}
+
+func field(info, name string) string {
+	for line := range strings.Lines(info) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// share adds a user of c.
+func (c *conn) share() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refs == 0 {
+		return false
+	}
+	c.refs++
+	return true
+}
+
+// leave takes a user away, and closes c with the last.
+func (c *conn) leave() error {
+	c.mu.Lock()
+	c.refs--
+	last := c.refs == 0
+	c.mu.Unlock()
+	if !last {
+		return nil
+	}
+	c.closed.Store(true)
+	c.hub.close()
+	if c.owned {
+		return c.rdb.Close()
+	}
+	return nil
+}
+
+// queueKey is what the keys of a queue begin with. Its braces have a cluster
+// keep them together.
+func (c *conn) queueKey(name string) string { return c.prefix + ":{" + driver.Escape(name) + "}" }
+
+// idKey is the key of what is known of a task.
+func (c *conn) idKey(id string) string { return c.prefix + ":r:{" + id + "}" }
+
+// copyName names a stored message.
+func (c *conn) copyName() string { return c.nonce + strconv.FormatUint(c.serial.Add(1), 36) }
+
+// batches calls do with spans of n items, few and small enough for a script,
+// and returns an error per item.
+func batches(n int, size func(i int) int, do func(from, to int) error) []error {
+	errs := make([]error, n)
+	for from := 0; from < n; {
+		to, bytes := from, 0
+		for to < n && to-from < atOnce && (to == from || bytes+size(to) <= bytesAtOnce) {
+			bytes += size(to)
+			to++
+		}
+		if err := do(from, to); err != nil {
+			for i := from; i < to; i++ {
+				errs[i] = driver.ItemError(err, i-from, to-from)
+			}
+		}
+		from = to
+	}
+	return errs
+}
+
+// codes are the answers of a script, one byte per item.
+func codes(value any, n int) (string, error) {
+	s, ok := value.(string)
+	if !ok || len(s) != n {
+		return "", fmt.Errorf("redis: a script answers %v to %d items", value, n)
+	}
+	return s, nil
+}
+
+// verdicts are what codes mean.
+var verdicts = map[byte]error{
+	'D': driver.ErrDuplicate,
+	'L': driver.ErrLeaseLost,
+	'S': driver.ErrStale,
+	'P': driver.ErrSuperseded,
+	'T': driver.ErrStarted,
+}

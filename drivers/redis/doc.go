@@ -1,0 +1,53 @@
+// Package redis is a driver on Redis, 6.2 or newer: broker and backend on one
+// server, or each on its own. Import it for its effect:
+//
+//	import _ "github.com/chicory-go/chicory/drivers/redis"
+//
+// # URLs
+//
+//	redis://localhost:6379/0            a database of a server
+//	redis://user:password@host:6379     with a user of its access lists
+//	rediss://host:6379                  over TLS
+//	unix:///run/redis.sock?db=1         over a socket
+//	redis://host:6379?prefix=shop       keys begin with shop:, not with chicory:
+//
+// Other parameters are those of [github.com/redis/go-redis/v9.ParseURL], but for
+// max_retries: a command that is repeated after a lost reply is carried out twice,
+// so the driver never has the client do that. Programs that have a client of their
+// own use [NewBroker] and [NewBackend].
+//
+// # Delivery semantics
+//
+// Every call is one script, so one step: a settlement with its record and what
+// follows on it, a publish with its record. Where broker and backend share a server
+// and namespace, the broker covers the backend.
+//
+// A message that was handed out is leased by its place among the group's pending
+// entries; those of a dead worker come back within the lease and three seconds. A
+// delivery is fenced by a generation, which rises when the message is given back or
+// its lease runs out. Nothing is taken back before the server is up for a lease, for
+// while it was away nobody could extend.
+//
+// Waiting is told, not polled: whoever waits is named with the queue, and what makes
+// a message ready has the server tell as many of them as can take it. Once a second
+// one worker looks for leases that ran out. A reply to a claim that is lost counts as
+// a death of the message, and comes back after a lease.
+//
+// Messages of three levels of priority (0 to 2, 3 to 6, 7 to 9) come in the order in
+// which they were published. Delays are kept on the server's clock.
+//
+// # Durability
+//
+// A publish is as durable as the server is configured: with appendonly and
+// appendfsync always nothing that was acknowledged is lost; with everysec a power
+// failure may lose a second, the death of the process nothing; without
+// appendonly everything since the last snapshot. A server that evicts keys when it is
+// full loses tasks: set maxmemory-policy to noeviction, which the driver warns of.
+// Then publishes are refused with [github.com/chicory-go/chicory/driver.ErrFull], and
+// workers drain it.
+//
+// # Limits
+//
+//   - Messages and results of more than 4 MiB are refused.
+//   - A node of a cluster is refused.
+package redis

@@ -1,0 +1,36 @@
+package redis
+
+import (
+	"context"
+
+	"github.com/chicory-go/chicory/driver"
+	"github.com/redis/go-redis/v9"
+)
+
+// OpenBroker opens a broker with a client of its own.
+func OpenBroker(ctx context.Context, ro *redis.Options, namespace string, o *Options) (*Broker, error) {
+	c, err := connect(ctx, redis.NewClient(ro), true, o, namespace)
+	if err != nil {
+		return nil, err
+	}
+	return newBroker(c), nil
+}
+
+// OpenBackend opens a backend that shares the client of broker, if that is of
+// the same server and namespace.
+func OpenBackend(ctx context.Context, ro *redis.Options, namespace string, o *Options, broker driver.Broker) (*Backend, error) {
+	if b, ok := driver.As[*Broker](broker); ok && b.conn.ns == namespace && b.conn.share() {
+		return newBackend(b.conn), nil
+	}
+	c, err := connect(ctx, redis.NewClient(ro), true, o, namespace)
+	if err != nil {
+		return nil, err
+	}
+	return newBackend(c), nil
+}
+
+// DecodeMessage and DecodeDead decode what is stored.
+var (
+	DecodeMessage = decodeMessage
+	DecodeDead    = decodeDead
+)

@@ -1,0 +1,241 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/drivers/redis"
+	goredis "github.com/redis/go-redis/v9"
+)
+
+func init() { goredis.SetLogger(quiet{}) }
+
+// quiet drops what the client says of connections that tests cut.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+// A pair is a broker that covers its backend, with a subscription to q.
+type pair struct {
+	t       testing.TB
+	server  *server
+	prefix  string
+	broker  *redis.Broker
+	backend *redis.Backend
+	sub     driver.Subscription
+}
+
+// newPair opens a pair on s under a prefix of its own.
+func newPair(t testing.TB, s *server) *pair {
+	t.Helper()
+	o := &redis.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
+	b, err := redis.OpenBroker(t.Context(), client(s), "ns", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close(context.Background()) })
+	be, err := redis.OpenBackend(t.Context(), client(s), "ns", o, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { be.Close(context.Background()) })
+	if !b.Covers(be) {
+		t.Fatal("the broker does not cover the backend")
+	}
+	sub, err := b.Subscribe(t.Context(), &driver.SubscribeOptions{Prefetch: 1000, Slots: 1000, Lease: 30 * time.Second,
+		Queues: []driver.QueueSpec{{Name: "q"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &pair{t, s, o.Prefix, b, be, sub}
+}
+
+func message(id string) *driver.Message {
+	return &driver.Message{ID: id, Queue: "q", Attempt: 1, Envelope: []byte("envelope of " + id),
+		Record: &driver.Update{ID: id, Attempt: 1, State: driver.Pending}}
+}
+
+func (p *pair) publish(msgs ...*driver.Message) {
+	p.t.Helper()
+	if err := p.broker.Publish(p.t.Context(), msgs); err != nil {
+		p.t.Fatalf("Publish: %v", err)
+	}
+}
+
+// one receives a message and acknowledges it with its SUCCESS.
+func (p *pair) one() string {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
+	defer cancel()
+	ds, err := p.sub.Receive(ctx, 1)
+	if err != nil {
+		p.t.Fatalf("Receive: %v", err)
+	}
+	d := ds[0]
+	err = p.sub.Settle(ctx, []driver.Settlement{{Delivery: d, Record: &driver.Update{ID: d.ID, Epoch: d.Epoch, Seq: d.Seq,
+		Attempt: d.Attempt, State: driver.Success, TTL: time.Hour, Body: []byte("done")}}})
+	if err != nil {
+		p.t.Fatalf("Settle: %v", err)
+	}
+	return d.ID
+}
+
+// TestFull reaches maxmemory: publishes are refused, what is there is worked off,
+// and then there is room again.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	sharedServer(t) // or there is none
+	s := newServer(t, "--maxmemory", "12mb", "--maxmemory-policy", "noeviction")
+	p := newPair(t, s)
+	n := 0
+	for ; ; n++ {
+		m := message(fmt.Sprint("full-", n))
+		m.Envelope = make([]byte, 16<<10)
+		err := driver.ItemError(p.broker.Publish(t.Context(), []*driver.Message{m}), 0, 1)
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, driver.ErrFull) || !errors.Is(err, driver.ErrTransient) {
+			t.Fatalf("Publish: got %v, want %v", err, driver.ErrFull)
+		}
+		break
+	}
+	if n < 100 {
+		t.Fatalf("only %d messages fit", n)
+	}
+	for i := range n {
+		if got, want := p.one(), fmt.Sprint("full-", i); got != want {
+			t.Fatalf("got %s, want %s", got, want)
+		}
+	}
+	p.publish(message("again"))
+	if got := p.one(); got != "again" {
+		t.Errorf("got %s, want again", got)
+	}
+	checkInvariants(t, s, p.prefix)
+}
+
+// TestFlushed goes on after somebody has removed everything, scripts too.
+func TestFlushed(t *testing.T) {
+	t.Parallel()
+	sharedServer(t)
+	s := newServer(t)
+	p := newPair(t, s)
+	p.publish(message("a"))
+	p.one()
+	c := goredis.NewClient(client(s))
+	defer c.Close()
+	if err := errors.Join(c.FlushAll(t.Context()).Err(), c.ScriptFlush(t.Context()).Err()); err != nil {
+		t.Fatal(err)
+	}
+	p.publish(message("b"))
+	if got := p.one(); got != "b" {
+		t.Errorf("got %s, want b", got)
+	}
+	checkInvariants(t, s, p.prefix)
+}
+
+// TestWrongType names a key that somebody else has put where ours belongs.
+func TestWrongType(t *testing.T) {
+	t.Parallel()
+	s := sharedServer(t)
+	c := goredis.NewClient(client(s))
+	defer c.Close()
+	prefix := fmt.Sprint("test", prefixes.Add(1))
+	if err := c.Set(t.Context(), prefix+":ns:{q}:s0", "text", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := redis.OpenBroker(t.Context(), client(s), "ns", &redis.Options{Prefix: prefix})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close(context.Background())
+	err = b.Publish(t.Context(), []*driver.Message{message("a")})
+	if err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+		t.Errorf("got %v, want that the type is wrong", err)
+	}
+}
+
+// TestCannotOpen says what is wrong with a server.
+func TestCannotOpen(t *testing.T) {
+	t.Parallel()
+	sharedServer(t)
+	locked := newServer(t, "--requirepass", "secret")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+			c.Close()
+		}
+	}()
+	for url, want := range map[string]string{
+		"redis://" + locked.addr:                "NOAUTH",
+		"redis://:wrong@" + locked.addr:         "WRONGPASS",
+		"redis://" + l.Addr().String():          "redis: ",
+		"redis://127.0.0.1:1":                   "refused",
+		"unix:///nowhere/redis.sock":            "no such file",
+		"rediss://" + locked.addr + "?db=0":     "",
+		"redis://someone:secret@" + locked.addr: "WRONGPASS",
+	} {
+		cfg, d := config(t, url)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		b, err := d.OpenBroker(ctx, cfg)
+		cancel()
+		if err == nil {
+			b.Close(context.Background())
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %q", url, err, want)
+		}
+		if err != nil && (strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "wrong@")) {
+			t.Errorf("%s: the error tells the password: %v", url, err)
+		}
+	}
+}
+
+// TestWatchAgain watches an id again that was just given up.
+func TestWatchAgain(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, sharedServer(t))
+	n, err := p.backend.Notify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for i := range 100 {
+		id := fmt.Sprint("watched-", i)
+		for range 3 {
+			if err := n.Watch(ctx, []string{id}); err != nil {
+				t.Fatal(err)
+			}
+			n.Unwatch([]string{id})
+		}
+		if err := n.Watch(ctx, []string{id}); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.backend.Apply(ctx, []driver.Update{{ID: id, State: driver.Success, TTL: time.Hour}}); err != nil {
+			t.Fatal(err)
+		}
+		rs, err := n.Next(ctx)
+		if err != nil || len(rs) != 1 || rs[0].ID != id {
+			t.Fatalf("got %v, %v, want the record of %s", rs, err, id)
+		}
+		n.Unwatch([]string{id})
+	}
+}

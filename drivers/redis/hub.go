@@ -1,0 +1,189 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	pingEvery  = 15 * time.Second
+	retryEvery = 100 * time.Millisecond
+)
+
+// A hub hears what the server tells this process, on one connection: that a
+// subscription may find something, that a task has ended, that a control key
+// has changed. What it missed while the connection was away counts as a gap.
+type hub struct {
+	conn    *conn
+	channel string
+	pubsub  *redis.PubSub
+	ended   chan struct{}
+
+	order sync.Mutex // of subscribing and unsubscribing
+
+	mu      sync.Mutex
+	closed  bool
+	joined  bool                        // the channel was confirmed
+	first   chan struct{}               // closed then
+	waiters map[string]chan struct{}    // by token
+	streams map[*notifications]struct{} // of this process
+	watched map[string]*watching        // by channel
+	changed chan struct{}               // closed by the next change of a control key
+}
+
+// A watching is a channel that some streams listen to.
+type watching struct {
+	streams map[*notifications]struct{}
+	active  chan struct{} // closed once the server has confirmed it
+	done    bool
+}
+
+func newHub(ctx context.Context, c *conn) (*hub, error) {
+	h := &hub{conn: c, channel: c.prefix + ":ch:" + c.nonce, ended: make(chan struct{}), first: make(chan struct{}),
+		waiters: map[string]chan struct{}{}, streams: map[*notifications]struct{}{}, watched: map[string]*watching{}}
+	h.pubsub = c.rdb.Subscribe(context.Background(), h.channel, c.prefix+":cc")
+	go h.listen()
+	select {
+	case <-h.first:
+		return h, nil
+	case <-ctx.Done():
+		h.close()
+		return nil, driver.Transient(ctx.Err())
+	}
+}
+
+func (h *hub) close() {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	h.pubsub.Close()
+	<-h.ended
+}
+
+func (h *hub) isClosed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closed
+}
+
+func (h *hub) listen() {
+	defer close(h.ended)
+	for {
+		msg, err := h.pubsub.ReceiveTimeout(context.Background(), pingEvery)
+		if h.isClosed() {
+			return
+		}
+		var timeout net.Error
+		switch {
+		case errors.As(err, &timeout) && timeout.Timeout():
+			h.pubsub.Ping(context.Background()) // if that fails, the next Receive connects anew
+		case err != nil:
+			time.Sleep(retryEvery)
+		default:
+			h.hear(msg)
+		}
+	}
+}
+
+func (h *hub) hear(msg any) {
+	switch m := msg.(type) {
+	case *redis.Subscription:
+		if m.Kind == "subscribe" {
+			h.confirm(m.Channel)
+		}
+	case *redis.Message:
+		switch {
+		case m.Channel == h.conn.prefix+":cc":
+			h.control()
+		case strings.HasPrefix(m.Payload, "w"):
+			h.wake(m.Payload[1:])
+		case strings.HasPrefix(m.Payload, "r"):
+			h.finished(m.Channel, m.Payload[1:])
+		}
+	}
+}
+
+// confirm notes that a channel is subscribed to: the second time, that there
+// was a gap.
+func (h *hub) confirm(channel string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if w := h.watched[channel]; w != nil && !w.done {
+		w.done = true
+		close(w.active)
+	}
+	if channel != h.channel {
+		return
+	}
+	if !h.joined {
+		h.joined = true
+		close(h.first)
+		return
+	}
+	for _, c := range h.waiters {
+		signal(c)
+	}
+	for n := range h.streams {
+		n.miss()
+	}
+	h.change()
+}
+
+func (h *hub) wake(token string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if c := h.waiters[token]; c != nil {
+		signal(c)
+	}
+}
+
+func (h *hub) control() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.change()
+}
+
+// change tells those who wait for a control key. h.mu is held.
+func (h *hub) change() {
+	if h.changed != nil {
+		close(h.changed)
+		h.changed = nil
+	}
+}
+
+// nextChange returns a channel that the next change of a control key closes.
+func (h *hub) nextChange() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.changed == nil {
+		h.changed = make(chan struct{})
+	}
+	return h.changed
+}
+
+// join has c signalled when token is woken.
+func (h *hub) join(token string, c chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.waiters[token] = c
+}
+
+func (h *hub) part(token string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.waiters, token)
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

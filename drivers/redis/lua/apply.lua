@@ -1,0 +1,20 @@
+-- ARGV: prefix, then per update id and update. It returns a code for each: 0, S or T.
+local prefix = ARGV[1]
+drains(prefix)
+local now = clock()
+local codes = {}
+for i = 2, #ARGV, 2 do
+  local id = ARGV[i]
+  local key = prefix .. ':r:{' .. id .. '}'
+  local r, u = read(key, now), unpack_update(ARGV[i + 1])
+  local refused = check_update(r, u, false)
+  if refused then
+    if u.st ~= PENDING and meet(r, now) then write(key, r) end
+  else
+    follow(r, u, now, false)
+    local v = write(key, r)
+    if r.st >= SUCCESS then announce(prefix, id, r, v) end
+  end
+  codes[#codes + 1] = refused or '0'
+end
+return table.concat(codes)

@@ -1,0 +1,154 @@
+-- ARGV: prefix, channel and token of who asks, how many, covering (1 or 0),
+-- lease in ms, how many it was for that it is registered as waiting, 0 if it is not,
+-- whether to look for leases that ran out (1 or 0); then queues in the order in which they are served: q, share.
+-- It returns the ms until something is due, -1 if nothing is, and per message: number of the
+-- queue from 1, level, entry, generation, count, message. If there is none, who asks waits.
+local prefix, channel, token, want = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local covering, lease = ARGV[5] == '1', tonumber(ARGV[6])
+local now, us = clock()
+local out, taken, bytes = { -1 }, 0, 0
+local AT_ONCE, MOST_BYTES = 64, 8 * 1024 * 1024 -- of a stream; of a reply, roughly
+local waits = channel .. ' ' .. token .. ' '
+
+local function promote(q)
+  local names = redis.call('ZRANGEBYSCORE', q .. ':z', '-inf', now, 'LIMIT', 0, 500)
+  for _, name in ipairs(names) do
+    local blob = redis.call('HGET', q .. ':zm', name)
+    if blob then redis.call('XADD', q .. ':s' .. string.sub(name, 1, 1), '*', 'm', blob) end
+    redis.call('ZREM', q .. ':z', name)
+    redis.call('HDEL', q .. ':zm', name)
+  end
+  return #names
+end
+
+-- reclaim frees what is leased for too long: not until the server is up for a
+-- lease, for while it was away nobody could extend.
+local function reclaim(q)
+  if not redis.call('SET', q .. ':t', '1', 'NX', 'PX', 900) then return 0 end
+  local up = tonumber(string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)'))
+  if up * 1000 < lease + 1000 then return 0 end
+  local n = 0
+  for level = 2, 0, -1 do
+    local key = q .. ':s' .. level
+    if level == 0 or redis.call('EXISTS', key) == 1 then
+      local p = redis.pcall('XPENDING', key, 'g', 'IDLE', lease, '-', '+', 1000, 'l')
+      if not p.err then
+        for _, entry in ipairs(p) do
+          if free(q, level, entry[1], 0, 1) then n = n + 1 end
+        end
+      end
+    end
+  end
+  return n
+end
+
+-- accept hands a message out, unless its record refuses that.
+local function accept(index, q, level, sid, blob, gen, deaths)
+  local flags, e, s, attempt, deliveries, id, copy = struct.unpack('>BI4I4I4I4Bc0Bc0', blob)
+  local count = 1 + deliveries + deaths
+  local once, norecord = flags % 2 >= 1, flags % 4 >= 2
+  if covering and not norecord then
+    local key = prefix .. ':r:{' .. id .. '}'
+    local r = read(key, now)
+    if check_claim(r, e, s) then
+      redis.call('XACK', q .. ':s' .. level, 'g', sid)
+      redis.call('XDEL', q .. ':s' .. level, sid)
+      if gen > 0 then redis.call('HDEL', q .. ':x', member(level, sid)) end
+      meet(r, now)
+      leave(r)
+      write(key, r)
+      return
+    end
+    if not once and check_start(r, e, s, copy, count, false) ~= STALE then
+      begin(r, e, s, attempt, copy, count, false, now, us)
+      write(key, r)
+    end
+  end
+  taken, bytes = taken + 1, bytes + #blob
+  out[#out + 1] = index
+  out[#out + 1] = level
+  out[#out + 1] = sid
+  out[#out + 1] = gen
+  out[#out + 1] = count
+  out[#out + 1] = blob
+end
+
+-- fresh hands out up to n messages of a level that nobody had yet, and reports
+-- how many it looked at.
+local function fresh(index, q, level, n)
+  local key = q .. ':s' .. level
+  local got = redis.pcall('XREADGROUP', 'GROUP', 'g', 'l', 'COUNT', n, 'STREAMS', key, '>')
+  if got and got.err then
+    if string.sub(got.err, 1, 7) ~= 'NOGROUP' then error(got.err) end
+    redis.call('XGROUP', 'CREATE', key, 'g', '0', 'MKSTREAM')
+    got = redis.call('XREADGROUP', 'GROUP', 'g', 'l', 'COUNT', n, 'STREAMS', key, '>')
+  end
+  if not got then return 0 end
+  for _, entry in ipairs(got[1][2]) do
+    accept(index, q, level, entry[1], entry[2][2], 0, 0)
+  end
+  return #got[1][2]
+end
+
+-- again hands out what was given back.
+local function again(index, q, level, sid)
+  redis.call('ZREM', q .. ':f', member(level, sid))
+  local got = redis.call('XCLAIM', q .. ':s' .. level, 'g', 'l', 0, sid)
+  if not got[1] or not got[1][2] then
+    redis.call('HDEL', q .. ':x', member(level, sid))
+    return
+  end
+  local gen, deaths = generation(q, level, sid)
+  accept(index, q, level, sid, got[1][2][2], gen, deaths)
+end
+
+-- take hands out up to n messages of a queue.
+local function take(index, q, n)
+  local upto = taken + n
+  local given = redis.call('ZRANGEBYSCORE', q .. ':f', '-inf', now, 'LIMIT', 0, n)
+  for level = 2, 0, -1 do
+    for _, m in ipairs(given) do
+      local l, sid = unmember(m)
+      if l == level and taken < upto and bytes < MOST_BYTES then again(index, q, level, sid) end
+    end
+    if level == 0 or redis.call('EXISTS', q .. ':s' .. level) == 1 then
+      while taken < upto and bytes < MOST_BYTES do
+        if fresh(index, q, level, math.min(upto - taken, AT_ONCE)) == 0 then break end
+      end
+    end
+  end
+  return taken >= upto
+end
+
+local freed = {}
+for i = 9, #ARGV, 2 do
+  local q = ARGV[i]
+  redis.call('ZREM', q .. ':w', waits .. ARGV[7]) -- always: see drains
+  freed[i] = promote(q)
+  if ARGV[8] == '1' then freed[i] = freed[i] + reclaim(q) end
+end
+local full = {}
+for i = 9, #ARGV, 2 do
+  local n = math.min(tonumber(ARGV[i + 1]), want - taken)
+  if n > 0 then full[i] = take((i - 7) / 2, ARGV[i], n) end
+end
+for i = 9, #ARGV, 2 do
+  if full[i] ~= false and want > taken then take((i - 7) / 2, ARGV[i], want - taken) end
+end
+for i = 9, #ARGV, 2 do
+  if freed[i] > 0 then wake(ARGV[i], freed[i]) end
+end
+local due
+for i = 9, #ARGV, 2 do
+  local q = ARGV[i]
+  if taken == 0 then 
+    redis.call('ZADD', q .. ':w', now, waits .. want)
+    redis.call('PEXPIRE', q .. ':w', 60000) -- of workers that died
+  end
+  for _, z in ipairs({ ':z', ':f' }) do
+    local head = redis.call('ZRANGE', q .. z, 0, 0, 'WITHSCORES')
+    if head[2] and (not due or tonumber(head[2]) < due) then due = tonumber(head[2]) end
+  end
+end
+if due then out[1] = math.min(math.max(0, due - now), 3600000) end
+return out

@@ -1,0 +1,143 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/chicory-go/chicory/driver"
+)
+
+// perMessage is how many arguments a script takes for a message, see lua/add.lua.
+const perMessage = 10
+
+// Publish implements [driver.Broker].
+func (b *Broker) Publish(ctx context.Context, msgs []*driver.Message) error {
+	if err := b.check(ctx); err != nil {
+		return err
+	}
+	if err := b.enlist(ctx, msgs); err != nil {
+		return err
+	}
+	errs := batches(len(msgs), func(i int) int { return messageSize(msgs[i]) }, func(from, to int) error {
+		return b.publish(ctx, msgs[from:to])
+	})
+	return driver.Batch(errs)
+}
+
+func messageSize(m *driver.Message) int {
+	n := len(m.Envelope)
+	if m.Dead != nil {
+		n += len(m.Dead.Stack)
+	}
+	return n
+}
+
+func (b *Broker) publish(ctx context.Context, msgs []*driver.Message) error {
+	errs := make([]error, len(msgs))
+	args := make([]any, 1, 1+perMessage*len(msgs))
+	args[0] = b.covers()
+	var sent []int
+	for i, m := range msgs {
+		if errs[i] = checkMessage(m); errs[i] == nil {
+			if m.Record != nil {
+				errs[i] = checkUpdate(m.Record)
+			}
+		}
+		if errs[i] == nil {
+			args, sent = b.conn.appendMessage(args, m, b.covering.Load()), append(sent, i)
+		}
+	}
+	if len(sent) == 0 {
+		return driver.Batch(errs)
+	}
+	value, err := b.call(ctx, publishScript, args...)
+	var answers string
+	if err == nil {
+		answers, err = codes(value, len(sent))
+	}
+	for j, i := range sent {
+		switch {
+		case err != nil:
+			errs[i] = err
+		case answers[j] == 'D' && !msgs[i].Repeat:
+			errs[i] = driver.ErrDuplicate
+		}
+	}
+	return driver.Batch(errs)
+}
+
+func checkMessage(m *driver.Message) error {
+	err := driver.CheckID(m.ID)
+	if err == nil {
+		err = driver.CheckQueue(m.Queue)
+	}
+	switch {
+	case err != nil:
+	case m.Priority > 9:
+		err = fmt.Errorf("priority %d, want 0 to 9", m.Priority)
+	case len(m.Envelope) > maxValue:
+		err = fmt.Errorf("envelope has %d bytes, at most %d fit: %w", len(m.Envelope), maxValue, driver.ErrTooLarge)
+	default:
+		return nil
+	}
+	return fmt.Errorf("redis: task %s: %w", m.ID, err)
+}
+
+func checkUpdate(u *driver.Update) error {
+	err := driver.CheckID(u.ID)
+	if err == nil && len(u.Body) > maxValue {
+		err = fmt.Errorf("result has %d bytes, at most %d fit: %w", len(u.Body), maxValue, driver.ErrTooLarge)
+	}
+	if err != nil {
+		return fmt.Errorf("redis: task %s: %w", u.ID, err)
+	}
+	return nil
+}
+
+// tracked reports whether the ID of m is known while m lives.
+func tracked(m *driver.Message) bool { return !m.NoRecord || m.Once }
+
+// appendMessage appends what lua/add.lua wants of m.
+func (c *conn) appendMessage(args []any, m *driver.Message, covering bool) []any {
+	q := c.queueKey(m.Queue)
+	if m.Dead != nil {
+		return append(args, "d", q, c.idKey(m.ID), m.ID, m.Dead.LastAt, "", m.Epoch, m.Seq, encodeDead(m), "")
+	}
+	kind, update := "u", any("")
+	if tracked(m) {
+		kind = "t"
+	}
+	if covering && m.Record != nil {
+		update = encodeUpdate(m.Record)
+	}
+	name := c.copyName()
+	return append(args, kind, q, c.idKey(m.ID), level(m.Priority), millis(m.Delay), name, m.Epoch, m.Seq, encodeMessage(m, name), update)
+}
+
+// enlist has the queues of msgs listed, once per connection.
+func (b *Broker) enlist(ctx context.Context, msgs []*driver.Message) error {
+	var fresh []any
+	for _, m := range msgs {
+		if _, known := b.conn.listed.Load(m.Queue); !known && driver.CheckQueue(m.Queue) == nil {
+			if _, known = b.conn.listed.LoadOrStore(m.Queue, true); !known {
+				fresh = append(fresh, m.Queue)
+			}
+		}
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	if err := b.conn.rdb.SAdd(ctx, b.conn.prefix+":queues", fresh...).Err(); err != nil {
+		for _, name := range fresh {
+			b.conn.listed.Delete(name)
+		}
+		if ctx.Err() != nil {
+			return driver.Transient(ctx.Err())
+		}
+		if b.closed.Load() {
+			return driver.ErrClosed
+		}
+		return driver.Transient(b.conn.classify(err)) // no message was sent
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+package redis
+
+import (
+	"context"
+	"crypto/sha1"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/chicory-go/chicory/driver"
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed lua/*.lua
+var sources embed.FS
+
+// A script is what a call does, in one step. It is made of parts, those that
+// it needs and no others: the server runs all of it at every call.
+type script struct{ text, sha string }
+
+func newScript(parts ...string) *script {
+	var b strings.Builder
+	for _, part := range parts {
+		text, err := sources.ReadFile("lua/" + part + ".lua")
+		if err != nil {
+			panic(err) // it is embedded
+		}
+		b.Write(text)
+	}
+	sum := sha1.Sum([]byte(b.String()))
+	return &script{b.String(), hex.EncodeToString(sum[:])}
+}
+
+var (
+	publishScript    = newScript("record", "queue", "add", "publish")
+	claimScript      = newScript("record", "queue", "claim")
+	leaveScript      = newScript("queue", "leave")
+	settleScript     = newScript("record", "queue", "add", "settle")
+	extendScript     = newScript("queue", "extend")
+	subscribeScript  = newScript("subscribe")
+	startScript      = newScript("record", "queue", "start")
+	applyScript      = newScript("record", "apply")
+	getScript        = newScript("record", "get")
+	deleteScript     = newScript("record", "delete")
+	deadListScript   = newScript("dead_list")
+	deadGetScript    = newScript("dead_get")
+	deadRemoveScript = newScript("record", "dig", "dead_remove")
+	deadPurgeScript  = newScript("record", "dig", "dead_purge")
+	deadReplayScript = newScript("record", "queue", "dig", "dead_replay")
+	purgeScript      = newScript("record", "queue", "purge")
+	inspectScript    = newScript("record", "queue", "inspect")
+	controlScript    = newScript("record", "control")
+)
+
+// A reply is what a script returned.
+type reply struct {
+	value any
+	err   error
+}
+
+// run runs s. It obeys ctx: a call that it does not wait for any more may still be
+// carried out.
+func (c *conn) run(ctx context.Context, s *script, args ...any) (any, error) {
+	r, late := c.start(ctx, s, args...)
+	if late != nil {
+		return nil, ctx.Err()
+	}
+	return r.value, r.err
+}
+
+// start runs s. If ctx ends before there is a reply, that will be in late.
+func (c *conn) start(ctx context.Context, s *script, args ...any) (r reply, late <-chan reply) {
+	if err := ctx.Err(); err != nil {
+		return reply{nil, driver.Transient(err)}, nil
+	}
+	if ctx.Done() == nil {
+		value, err := c.eval(ctx, s, args)
+		return reply{value, err}, nil
+	}
+	replies := make(chan reply, 1)
+	go func() {
+		value, err := c.eval(context.WithoutCancel(ctx), s, args)
+		replies <- reply{value, err}
+	}()
+	select {
+	case r := <-replies:
+		return r, nil
+	case <-ctx.Done():
+		return reply{}, replies
+	}
+}
+
+func (c *conn) eval(ctx context.Context, s *script, args []any) (any, error) {
+	value, err := c.rdb.EvalSha(ctx, s.sha, nil, args...).Result()
+	if redis.HasErrorPrefix(err, "NOSCRIPT") { // nothing was done
+		value, err = c.rdb.Eval(ctx, s.text, nil, args...).Result()
+	}
+	if err != nil {
+		return nil, c.classify(err)
+	}
+	return value, nil
+}
+
+// refusals begin the errors with which a server says that it has done nothing.
+var refusals = []string{"LOADING", "READONLY", "MASTERDOWN", "MISCONF", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS"}
+
+// classify says of an error what it means: after a transient one nothing was
+// done.
+func (c *conn) classify(err error) error {
+	if errors.Is(err, redis.ErrClosed) {
+		if c.closed.Load() {
+			return driver.ErrClosed
+		}
+		return driver.Transient(fmt.Errorf("redis: %w", err))
+	}
+	wrapped := fmt.Errorf("redis: %w", err)
+	if strings.Contains(err.Error(), "OOM command not allowed") {
+		return driver.Transient(fmt.Errorf("redis: %w: %w", driver.ErrFull, err))
+	}
+	for _, refusal := range refusals {
+		if redis.HasErrorPrefix(err, refusal) {
+			return driver.Transient(wrapped)
+		}
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" || errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) {
+		return driver.Transient(wrapped)
+	}
+	return wrapped // io.EOF and others: nobody knows
+}

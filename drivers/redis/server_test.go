@@ -1,0 +1,126 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// A server is a redis-server of the tests' own, on a free port of the loopback.
+type server struct {
+	addr string
+	dir  string
+	args []string
+
+	mu  sync.Mutex
+	cmd *exec.Cmd
+}
+
+// notTested is what is said loudly where there is no redis-server.
+const notTested = "NOT TESTED: there is no redis-server on this machine (Debian's package is redis-server)"
+
+// newServer starts a server that syncs every write. It is stopped with tb.
+func newServer(tb testing.TB, args ...string) *server {
+	tb.Helper()
+	s, err := startServer(tb.TempDir(), args...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.kill)
+	return s
+}
+
+func startServer(dir string, args ...string) (*server, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &server{addr: l.Addr().String(), dir: dir, args: args}
+	l.Close()
+	return s, s.start()
+}
+
+// start starts the server, and waits until it serves.
+func (s *server) start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, port, _ := net.SplitHostPort(s.addr)
+	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--appendonly", "yes",
+		"--appendfsync", "always", "--save", "", "--logfile", filepath.Join(s.dir, "log"), "--maxclients", "5000"}, s.args...)
+	s.cmd = exec.Command("redis-server", args...)
+	s.cmd.SysProcAttr = endWithParent()
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	c := goredis.NewClient(&goredis.Options{Addr: s.addr, MaxRetries: -1})
+	defer c.Close()
+	for begin := time.Now(); time.Since(begin) < 30*time.Second; time.Sleep(10 * time.Millisecond) {
+		err := c.Ping(context.Background()).Err()
+		if err == nil || strings.HasPrefix(err.Error(), "NOAUTH") {
+			return nil
+		}
+	}
+	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+	return fmt.Errorf("redis-server does not serve:\n%s", log)
+}
+
+// kill ends the server as a crash would.
+func (s *server) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cmd.Process.Kill()
+	s.cmd.Wait()
+}
+
+var shared struct {
+	once sync.Once
+	*server
+	err error
+}
+
+// sharedServer returns the server that most cases share, each with a prefix of
+// its own.
+func sharedServer(tb testing.TB) *server {
+	tb.Helper()
+	shared.once.Do(func() {
+		var dir string
+		if dir, shared.err = os.MkdirTemp("", "chicory-redis"); shared.err == nil {
+			shared.server, shared.err = startServer(dir)
+		}
+	})
+	if errors.Is(shared.err, exec.ErrNotFound) {
+		tb.Skip(notTested)
+	}
+	if shared.err != nil {
+		tb.Fatal(shared.err)
+	}
+	return shared.server
+}
+
+// TestMain stops the shared server, and says loudly if there was none. It makes the
+// test program a child process of its own tests, if asked.
+func TestMain(m *testing.M) {
+	if arg := os.Getenv(childEnv); arg != "" {
+		fmt.Println(hold(arg))
+		os.Exit(1)
+	}
+	code := m.Run()
+	if shared.server != nil {
+		shared.kill()
+		os.RemoveAll(shared.dir)
+	}
+	if errors.Is(shared.err, exec.ErrNotFound) {
+		fmt.Fprintln(os.Stderr, notTested)
+	}
+	os.Exit(code)
+}

@@ -1,0 +1,449 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+)
+
+// tick is how often a subscription that waits looks for leases that ran out. It
+// is told of all else, and this makes good what it was not told.
+const tick = time.Second
+
+// A subscription takes messages for one worker.
+type subscription struct {
+	broker   *Broker
+	strict   bool
+	prefetch int
+	lease    time.Duration
+	token    string
+	wake     chan struct{} // capacity 1: look again
+	done     chan struct{} // closed by Stop and Close
+	closed   atomic.Bool
+
+	receiving sync.Mutex // one Receive at a time
+
+	mu      sync.Mutex
+	sources []source
+	held    int
+	stopped bool
+	waits   int       // for how many the server has it wait, 0 if it does not
+	looked  time.Time // for leases that ran out
+}
+
+// A source is a queue of a subscription.
+type source struct {
+	name, key    string
+	weight, turn int
+}
+
+// Subscribe implements [driver.Broker].
+func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (driver.Subscription, error) {
+	if err := b.check(ctx); err != nil {
+		return nil, err
+	}
+	if err := checkOptions(o); err != nil {
+		return nil, fmt.Errorf("redis: subscribe: %w", err)
+	}
+	s := &subscription{broker: b, strict: o.Strict, prefetch: o.Prefetch, lease: o.Lease,
+		token: strconv.FormatUint(b.conn.serial.Add(1), 36), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	sources, err := s.enter(ctx, o.Queues)
+	if err != nil {
+		return nil, err
+	}
+	s.sources = sources
+	b.conn.hub.join(s.token, s.wake)
+	return s, nil
+}
+
+func checkOptions(o *driver.SubscribeOptions) error {
+	switch {
+	case len(o.Queues) == 0:
+		return errors.New("no queues")
+	case o.Prefetch < 1:
+		return fmt.Errorf("prefetch is %d, want at least 1", o.Prefetch)
+	case o.Lease <= 0 || o.Lease > driver.MaxLease:
+		return fmt.Errorf("lease is %v, want more than 0 and at most %v", o.Lease, driver.MaxLease)
+	case o.Lease%time.Millisecond != 0:
+		return fmt.Errorf("lease is %v, want whole milliseconds", o.Lease)
+	}
+	return nil
+}
+
+// enter makes queues ready to be received from.
+func (s *subscription) enter(ctx context.Context, specs []driver.QueueSpec) ([]source, error) {
+	c := s.broker.conn
+	args := []any{c.prefix, s.lease.Milliseconds()}
+	sources, seen := make([]source, 0, len(specs)), map[string]bool{}
+	for _, spec := range specs {
+		err := driver.CheckQueue(spec.Name)
+		switch {
+		case err != nil:
+		case spec.Weight < 0:
+			err = fmt.Errorf("queue %q: weight is %d, want at least 0", spec.Name, spec.Weight)
+		case seen[spec.Name]:
+			err = fmt.Errorf("queue %q is given twice", spec.Name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("redis: subscribe: %w", err)
+		}
+		seen[spec.Name] = true
+		src := source{name: spec.Name, key: c.queueKey(spec.Name), weight: max(1, spec.Weight)}
+		sources, args = append(sources, src), append(args, src.key, src.name)
+	}
+	if len(sources) == 0 {
+		return nil, nil
+	}
+	value, err := s.broker.call(ctx, subscribeScript, args...)
+	if err != nil {
+		return nil, err
+	}
+	if i, _ := value.(int64); i > 0 {
+		return nil, fmt.Errorf("redis: queue %q: %w", sources[i-1].name, driver.ErrLeaseMismatch)
+	}
+	return sources, nil
+}
+
+// check reports why a call cannot be made.
+func (s *subscription) check(ctx context.Context) error {
+	if s.closed.Load() {
+		return driver.ErrClosed
+	}
+	return s.broker.check(ctx)
+}
+
+// Receive implements [driver.Subscription].
+func (s *subscription) Receive(ctx context.Context, limit int) ([]*driver.Delivery, error) {
+	if limit < 1 {
+		return nil, fmt.Errorf("redis: receive: max is %d, want at least 1", limit)
+	}
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
+	for {
+		if err := s.over(ctx); err != nil {
+			return nil, err
+		}
+		due := tick
+		if n, sources := s.plan(limit); n > 0 && len(sources) > 0 {
+			ds, next, err := s.claim(ctx, n, sources)
+			if err != nil || len(ds) > 0 {
+				return ds, err
+			}
+			due = next
+		}
+		if err := s.wait(ctx, due); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// over reports why nothing is received any more.
+func (s *subscription) over(ctx context.Context) error {
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return driver.ErrClosed
+	}
+	return nil
+}
+
+// wait waits until there may be something.
+func (s *subscription) wait(ctx context.Context, due time.Duration) error {
+	timer := time.NewTimer(min(due, tick))
+	defer timer.Stop()
+	select {
+	case <-s.wake:
+		return nil
+	case <-timer.C:
+		return nil
+	case <-s.done:
+	case <-s.broker.done:
+	case <-ctx.Done():
+		s.leave(nil)
+		return driver.Transient(ctx.Err())
+	}
+	s.leave(nil)
+	return driver.ErrClosed
+}
+
+// leave has the server no longer let s wait. Somebody else is told what it was
+// told in vain. It does not wait for the server.
+func (s *subscription) leave(sources []source) {
+	s.mu.Lock()
+	waits := s.waits
+	s.waits = 0
+	if sources == nil {
+		sources = s.sources
+	}
+	s.mu.Unlock()
+	if waits == 0 {
+		return
+	}
+	c := s.broker.conn
+	args := []any{c.hub.channel, s.token, waits}
+	for _, src := range sources {
+		args = append(args, src.key)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c.run(ctx, leaveScript, args...)
+}
+
+// plan says how many messages to ask for, and how they are shared among the
+// queues, in the order in which these are served.
+func (s *subscription) plan(limit int) (int, []share) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := min(limit, s.prefetch-s.held, atOnce)
+	if n <= 0 {
+		return 0, nil
+	}
+	shares := make([]share, len(s.sources))
+	for i := range s.sources {
+		shares[i] = share{source: i, key: s.sources[i].key, name: s.sources[i].name}
+	}
+	if s.strict || len(shares) < 2 {
+		for i := range shares {
+			shares[i].n = n
+		}
+		return n, shares
+	}
+	return n, s.weigh(n, shares)
+}
+
+// A share is how many messages a queue may give.
+type share struct {
+	source, n int
+	key, name string
+}
+
+// weigh deals n turns out by weight, smoothly: whoever is owed most is next.
+func (s *subscription) weigh(n int, shares []share) []share {
+	total := 0
+	for i := range s.sources {
+		total += s.sources[i].weight
+	}
+	order := make([]share, 0, len(shares))
+	place := make([]int, len(shares))
+	for range n {
+		best := 0
+		for i := range s.sources {
+			s.sources[i].turn += s.sources[i].weight
+			if s.sources[i].turn > s.sources[best].turn {
+				best = i
+			}
+		}
+		s.sources[best].turn -= total
+		if shares[best].n == 0 {
+			order = append(order, shares[best])
+			place[best] = len(order) - 1
+		}
+		shares[best].n++
+		order[place[best]].n = shares[best].n
+	}
+	for i := range shares {
+		if shares[i].n == 0 {
+			order = append(order, shares[i])
+		}
+	}
+	return order
+}
+
+// claim asks the server for up to n messages. If there are none it says when the
+// next is due, and the server lets s wait.
+func (s *subscription) claim(ctx context.Context, n int, shares []share) ([]*driver.Delivery, time.Duration, error) {
+	b := s.broker
+	s.mu.Lock()
+	look := "0"
+	if time.Since(s.looked) >= tick {
+		look, s.looked = "1", time.Now()
+	}
+	waits := s.waits
+	s.waits = n
+	s.held += n // until it is known how many there are
+	s.mu.Unlock()
+	args := []any{b.conn.prefix, b.conn.hub.channel, s.token, n, b.covers(), s.lease.Milliseconds(), waits, look}
+	for _, sh := range shares {
+		args = append(args, sh.key, sh.n)
+	}
+	r, late := b.conn.start(ctx, claimScript, args...)
+	if late != nil {
+		go func() { s.giveBack(<-late, n, shares) }()
+		return nil, 0, driver.Transient(ctx.Err())
+	}
+	if r.err != nil {
+		s.credit(n)
+		if b.closed.Load() {
+			r.err = driver.ErrClosed
+		}
+		return nil, 0, r.err
+	}
+	ds, due, err := s.deliveries(r.value, shares)
+	s.credit(n - len(ds))
+	if len(ds) > 0 {
+		s.mu.Lock()
+		s.waits = 0
+		s.mu.Unlock()
+	}
+	return ds, due, err
+}
+
+// giveBack undoes a claim that nobody waited for.
+func (s *subscription) giveBack(late reply, n int, shares []share) {
+	if late.err != nil {
+		s.credit(n)
+		return
+	}
+	ds, _, _ := s.deliveries(late.value, shares)
+	s.credit(n - len(ds))
+	if len(ds) == 0 {
+		s.leave(nil)
+		return
+	}
+	ss := make([]driver.Settlement, len(ds))
+	for i, d := range ds {
+		ss[i] = driver.Settlement{Delivery: d, Action: driver.Release}
+	}
+	s.settleAll(context.Background(), ss)
+}
+
+// credit makes room for n more deliveries.
+func (s *subscription) credit(n int) {
+	if n == 0 {
+		return
+	}
+	s.mu.Lock()
+	full := s.held >= s.prefetch
+	s.held -= n
+	s.mu.Unlock()
+	if full {
+		signal(s.wake)
+	}
+}
+
+// A handle is the token of a hand-out.
+type handle struct {
+	sub        *subscription
+	key        string // of the queue
+	level      int64
+	entry      string
+	generation int64
+	id         string // "" if it is untracked
+	settling   atomic.Int32
+	over       atomic.Bool // its credit was given back
+}
+
+// end gives the credit of h back, once.
+func (h *handle) end() {
+	if h.over.CompareAndSwap(false, true) {
+		h.sub.credit(1)
+	}
+}
+
+// handleOf returns the handle of d if it is s's.
+func (s *subscription) handleOf(d *driver.Delivery) *handle {
+	if d == nil {
+		return nil
+	}
+	if h, ok := d.Handle.(*handle); ok && h.sub == s {
+		return h
+	}
+	return nil
+}
+
+const perClaim = 6 // values of a delivery
+
+// deliveries makes deliveries of the reply to a claim.
+func (s *subscription) deliveries(value any, shares []share) ([]*driver.Delivery, time.Duration, error) {
+	vs, ok := value.([]any)
+	if !ok || len(vs)%perClaim != 1 {
+		return nil, 0, fmt.Errorf("redis: a claim is answered by %v", value)
+	}
+	ms, _ := vs[0].(int64)
+	due := tick
+	if ms >= 0 {
+		due = time.Duration(ms)*time.Millisecond + time.Millisecond
+	}
+	var ds []*driver.Delivery
+	for i := 1; i < len(vs); i += perClaim {
+		index, _ := vs[i].(int64)
+		level, _ := vs[i+1].(int64)
+		entry, _ := vs[i+2].(string)
+		generation, _ := vs[i+3].(int64)
+		count, _ := vs[i+4].(int64)
+		blob, _ := vs[i+5].(string)
+		sh := shares[index-1]
+		d := &driver.Delivery{Count: int(count)}
+		d.Queue = sh.name
+		h := &handle{sub: s, key: sh.key, level: level, entry: entry, generation: generation}
+		if err := decodeMessage([]byte(blob), d); err != nil {
+			s.broker.conn.log.Error("redis: a message is damaged, and stays where it is", "queue", sh.name, "entry", entry, "error", err)
+			continue
+		}
+		if tracked(&d.Message) {
+			h.id = d.ID
+		}
+		d.Handle = h
+		ds = append(ds, d)
+	}
+	return ds, due, nil
+}
+
+// SetQueues implements [driver.Subscription].
+func (s *subscription) SetQueues(ctx context.Context, specs []driver.QueueSpec) error {
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	sources, err := s.enter(ctx, specs)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	before := s.sources
+	s.sources = sources
+	s.mu.Unlock()
+	s.leave(before)
+	signal(s.wake)
+	return nil
+}
+
+// Stop implements [driver.Subscription]. Nothing is prefetched that was not
+// received, so there is nothing to give back.
+func (s *subscription) Stop(ctx context.Context) error {
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	s.end()
+	return nil
+}
+
+// Close implements [driver.Subscription].
+func (s *subscription) Close(context.Context) error {
+	s.end()
+	s.closed.Store(true)
+	return nil
+}
+
+func (s *subscription) end() {
+	s.mu.Lock()
+	ended := s.stopped
+	s.stopped = true
+	s.mu.Unlock()
+	if ended {
+		return
+	}
+	close(s.done)
+	s.broker.conn.hub.part(s.token)
+	if !s.broker.closed.Load() {
+		s.leave(nil)
+	}
+}
