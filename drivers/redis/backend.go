@@ -35,7 +35,11 @@ func (b *Backend) start(ctx context.Context, ss []driver.Start, grants []driver.
 	var sent []int
 	for i := range ss {
 		s := &ss[i]
-		if err := driver.CheckID(s.ID); err != nil {
+		err := driver.CheckID(s.ID)
+		if err == nil && len(s.Copy) > maxText {
+			err = fmt.Errorf("the copy of %s has a name of %d bytes, at most %d fit", s.ID, len(s.Copy), maxText)
+		}
+		if err != nil {
 			grants[i].Err = fmt.Errorf("redis: start: %w", err)
 			continue
 		}
@@ -88,7 +92,7 @@ func (b *Backend) Apply(ctx context.Context, us []driver.Update) error {
 	if err := b.check(ctx); err != nil {
 		return err
 	}
-	errs := batches(len(us), func(i int) int { return len(us[i].Body) }, func(from, to int) error {
+	errs := batches(len(us), func(i int) int { return updateSize(&us[i]) }, func(from, to int) error {
 		return b.apply(ctx, us[from:to])
 	})
 	return driver.Batch(errs)
@@ -137,20 +141,23 @@ func (b *Backend) Get(ctx context.Context, ids []string) ([]*driver.Record, erro
 }
 
 func (b *Backend) get(ctx context.Context, ids []string, rs []*driver.Record) error {
-	value, err := b.call(ctx, getScript, append([]any{b.conn.prefix}, anys(ids)...)...)
-	if err != nil {
-		return err
-	}
-	vs, _ := value.([]any)
-	if len(vs) != len(ids) {
-		return fmt.Errorf("redis: a script answers %v to %d ids", value, len(ids))
-	}
-	for i, v := range vs {
-		if blob, _ := v.(string); blob != "" {
-			if rs[i], err = decodeRecord(ids[i], []byte(blob)); err != nil {
-				return fmt.Errorf("redis: record of %s: %w", ids[i], err)
+	for len(ids) > 0 {
+		value, err := b.call(ctx, getScript, append([]any{b.conn.prefix}, anys(ids)...)...)
+		if err != nil {
+			return err
+		}
+		vs, _ := value.([]any)
+		if len(vs) == 0 || len(vs) > len(ids) {
+			return fmt.Errorf("redis: a script answers %v to %d ids", value, len(ids))
+		}
+		for i, v := range vs {
+			if blob, _ := v.(string); blob != "" {
+				if rs[i], err = decodeRecord(ids[i], []byte(blob)); err != nil {
+					return fmt.Errorf("redis: record of %s: %w", ids[i], err)
+				}
 			}
 		}
+		ids, rs = ids[len(vs):], rs[len(vs):]
 	}
 	return nil
 }
@@ -177,7 +184,7 @@ func (b *Backend) Delete(ctx context.Context, ids []string) (int, error) {
 	})
 	for _, err := range errs {
 		if err != nil {
-			return n, err
+			return n, partly(n, err)
 		}
 	}
 	return n, nil

@@ -18,6 +18,7 @@ import (
 const (
 	driverName             = "redis"
 	maxValue               = 4 << 20 // envelopes and results
+	maxText                = 255     // names of stored messages, addresses
 	atOnce                 = 250     // items of a script
 	bytesAtOnce            = 4 << 20
 	leastMajor, leastMinor = 6, 2
@@ -47,6 +48,9 @@ type conn struct {
 func connect(ctx context.Context, rdb redis.UniversalClient, owned bool, o *Options, ns string) (*conn, error) {
 	c := &conn{rdb: rdb, owned: owned, ns: ns, prefix: o.prefix() + ":" + ns, nonce: rand.Text()[:12], log: o.logger(), refs: 1}
 	err := driver.CheckNamespace(ns)
+	if strings.ContainsAny(o.prefix(), "{} \t\n") {
+		err = fmt.Errorf("redis: prefix %q has braces or spaces", o.prefix())
+	}
 	if err == nil {
 		err = c.look(ctx)
 	}
@@ -64,7 +68,7 @@ func connect(ctx context.Context, rdb redis.UniversalClient, owned bool, o *Opti
 
 // look looks at the server: what it is, how old it is, how it is configured.
 func (c *conn) look(ctx context.Context) error {
-	info, err := c.rdb.Info(ctx, "server", "cluster", "memory").Result()
+	info, err := c.rdb.Info(ctx).Result() // 6.2 takes no list of sections
 	if err != nil {
 		if ctx.Err() != nil {
 			return driver.Transient(ctx.Err())
@@ -135,7 +139,7 @@ func (c *conn) queueKey(name string) string { return c.prefix + ":{" + driver.Es
 func (c *conn) idKey(id string) string { return c.prefix + ":r:{" + id + "}" }
 
 // copyName names a stored message.
-func (c *conn) copyName() string { return c.nonce + strconv.FormatUint(c.serial.Add(1), 36) }
+func (c *conn) copyName() string { return fmt.Sprintf("%s%010x", c.nonce, c.serial.Add(1)) }
 
 // batches calls do with spans of n items, few and small enough for a script,
 // and returns an error per item.

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,9 +27,15 @@ func deadKey(k driver.DeadKey) string { return fmt.Sprintf("%010d%s", k.Epoch, k
 
 const epochDigits = 10
 
+// These go through the client as a whole.
+const (
+	listAtOnce   = 50
+	replayAtOnce = 50
+)
+
 // List implements [driver.DeadLetters].
 func (l *deadLetters) List(ctx context.Context, cursor string, limit int) ([]*driver.Message, string, error) {
-	limit = min(max(1, limit), atOnce)
+	limit = min(max(1, limit), listAtOnce)
 	score, key, ok := strings.Cut(cursor, " ")
 	if cursor != "" && (!ok || len(key) < epochDigits) {
 		return nil, "", fmt.Errorf("redis: list dead letters: cursor %q is not one that List returned", cursor)
@@ -81,14 +88,18 @@ func deadMessages(value any) ([]*driver.Message, error) {
 }
 
 // Replay implements [driver.DeadLetters].
-func (l *deadLetters) Replay(ctx context.Context, keys []driver.DeadKey) (replayed []*driver.Message, err error) {
-	for chunk := range slices.Chunk(keys, atOnce) {
+func (l *deadLetters) Replay(ctx context.Context, keys []driver.DeadKey) ([]*driver.Message, error) {
+	if err := l.broker.check(ctx); err != nil {
+		return nil, err
+	}
+	var replayed []*driver.Message
+	for chunk := range slices.Chunk(keys, replayAtOnce) {
 		msgs, err := l.replay(ctx, chunk)
 		if replayed = append(replayed, msgs...); err != nil {
-			return replayed, err
+			return replayed, partly(len(replayed), err)
 		}
 	}
-	return replayed, l.broker.check(ctx)
+	return replayed, nil
 }
 
 func (l *deadLetters) replay(ctx context.Context, keys []driver.DeadKey) ([]*driver.Message, error) {
@@ -152,6 +163,9 @@ func (l *deadLetters) replay(ctx context.Context, keys []driver.DeadKey) ([]*dri
 
 // Delete implements [driver.DeadLetters].
 func (l *deadLetters) Delete(ctx context.Context, keys []driver.DeadKey) (int, error) {
+	if err := l.broker.check(ctx); err != nil {
+		return 0, err
+	}
 	n := 0
 	for chunk := range slices.Chunk(keys, atOnce) {
 		args := []any{l.broker.conn.prefix, l.key}
@@ -160,12 +174,12 @@ func (l *deadLetters) Delete(ctx context.Context, keys []driver.DeadKey) (int, e
 		}
 		value, err := l.broker.call(ctx, deadRemoveScript, args...)
 		if err != nil {
-			return n, err
+			return n, partly(n, err)
 		}
 		removed, _ := value.(int64)
 		n += int(removed)
 	}
-	return n, l.broker.check(ctx)
+	return n, nil
 }
 
 // Purge implements [driver.DeadLetters].
@@ -177,7 +191,7 @@ func (l *deadLetters) Purge(ctx context.Context, t time.Time) (int, error) {
 	for n := 0; ; {
 		value, err := l.broker.call(ctx, deadPurgeScript, l.broker.conn.prefix, l.key, atOnce, before)
 		if err != nil {
-			return n, err
+			return n, partly(n, err)
 		}
 		removed, _ := value.(int64)
 		if n += int(removed); removed < atOnce {
@@ -206,4 +220,12 @@ func (c *client) readError(ctx context.Context, err error) error {
 		return driver.ErrClosed
 	}
 	return driver.Transient(c.conn.classify(err))
+}
+
+// partly is err for a call that has done something: it is not transient.
+func partly(done int, err error) error {
+	if done > 0 && errors.Is(err, driver.ErrTransient) {
+		return fmt.Errorf("redis: only a part was done: %v", err)
+	}
+	return err
 }

@@ -167,6 +167,7 @@ func TestCannotOpen(t *testing.T) {
 	t.Parallel()
 	sharedServer(t)
 	locked := newServer(t, "--requirepass", "secret")
+	limited := newServer(t, "--user", "limited", "on", ">pw", "~*", "+@all", "resetchannels")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -185,6 +186,7 @@ func TestCannotOpen(t *testing.T) {
 	for url, want := range map[string]string{
 		"redis://" + locked.addr:                "NOAUTH",
 		"redis://:wrong@" + locked.addr:         "WRONGPASS",
+		"redis://limited:pw@" + limited.addr:    "NOPERM",
 		"redis://" + l.Addr().String():          "redis: ",
 		"redis://127.0.0.1:1":                   "refused",
 		"unix:///nowhere/redis.sock":            "no such file",

@@ -3,7 +3,9 @@ package redis
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +33,7 @@ type hub struct {
 	mu      sync.Mutex
 	closed  bool
 	joined  bool                        // the channel was confirmed
+	refused error                       // why it never will be
 	first   chan struct{}               // closed then
 	waiters map[string]chan struct{}    // by token
 	streams map[*notifications]struct{} // of this process
@@ -48,22 +51,33 @@ type watching struct {
 func newHub(ctx context.Context, c *conn) (*hub, error) {
 	h := &hub{conn: c, channel: c.prefix + ":ch:" + c.nonce, ended: make(chan struct{}), first: make(chan struct{}),
 		waiters: map[string]chan struct{}{}, streams: map[*notifications]struct{}{}, watched: map[string]*watching{}}
-	h.pubsub = c.rdb.Subscribe(context.Background(), h.channel, c.prefix+":cc")
+	h.pubsub = c.rdb.Subscribe(context.Background(), h.channels()...)
 	go h.listen()
+	var err error
 	select {
 	case <-h.first:
-		return h, nil
+		err = h.refused
 	case <-ctx.Done():
-		h.close()
-		return nil, driver.Transient(ctx.Err())
+		err = driver.Transient(ctx.Err())
 	}
+	if err != nil {
+		h.close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// channels are those that h listens to. h.mu is held, or h is not in use yet.
+func (h *hub) channels() []string {
+	return slices.AppendSeq([]string{h.channel, h.conn.prefix + ":cc"}, maps.Keys(h.watched))
 }
 
 func (h *hub) close() {
 	h.mu.Lock()
 	h.closed = true
+	pubsub := h.pubsub
 	h.mu.Unlock()
-	h.pubsub.Close()
+	pubsub.Close()
 	<-h.ended
 }
 
@@ -75,20 +89,59 @@ func (h *hub) isClosed() bool {
 
 func (h *hub) listen() {
 	defer close(h.ended)
+	pinged := false // and nothing was heard since
 	for {
-		msg, err := h.pubsub.ReceiveTimeout(context.Background(), pingEvery)
+		msg, err := h.current().ReceiveTimeout(context.Background(), pingEvery)
 		if h.isClosed() {
 			return
 		}
 		var timeout net.Error
+		var refusal redis.Error
 		switch {
+		case errors.As(err, &timeout) && timeout.Timeout() && pinged:
+			pinged = false
+			h.renew()
 		case errors.As(err, &timeout) && timeout.Timeout():
-			h.pubsub.Ping(context.Background()) // if that fails, the next Receive connects anew
+			pinged = true
+			h.current().Ping(context.Background()) // if that fails, the next Receive connects anew
+		case errors.As(err, &refusal):
+			h.refuse(h.conn.classify(err))
+			time.Sleep(retryEvery)
 		case err != nil:
 			time.Sleep(retryEvery)
 		default:
+			pinged = false
 			h.hear(msg)
 		}
+	}
+}
+
+func (h *hub) current() *redis.PubSub {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.pubsub
+}
+
+// renew leaves a connection on which nothing comes any more, and takes another
+// one.
+func (h *hub) renew() {
+	h.order.Lock()
+	defer h.order.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.pubsub.Close()
+		h.pubsub = h.conn.rdb.Subscribe(context.Background(), h.channels()...)
+	}
+}
+
+// refuse notes that the server does not let h listen.
+func (h *hub) refuse(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.joined && h.refused == nil {
+		h.refused = err
+		close(h.first)
 	}
 }
 
@@ -123,8 +176,9 @@ func (h *hub) confirm(channel string) {
 		return
 	}
 	if !h.joined {
-		h.joined = true
-		close(h.first)
+		if h.joined = true; h.refused == nil {
+			close(h.first)
+		}
 		return
 	}
 	for _, c := range h.waiters {

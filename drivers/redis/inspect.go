@@ -53,7 +53,7 @@ func (b *Broker) PurgeQueue(ctx context.Context, queue string) ([]string, error)
 	for {
 		value, err := b.call(ctx, purgeScript, b.conn.prefix, b.conn.queueKey(queue), atOnce)
 		if err != nil {
-			return ids, err
+			return ids, partly(len(ids), err)
 		}
 		vs, _ := value.([]any)
 		for _, v := range vs {

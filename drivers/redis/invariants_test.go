@@ -114,7 +114,7 @@ func (k *checker) queue(q string) {
 				k.t.Errorf("%s: entry %s is pending, and is not there", stream, p.ID)
 			}
 			ms, seq, _ := strings.Cut(p.ID, "-")
-			name := fmt.Sprintf("%d%s-%012s", level, ms, seq)
+			name := fmt.Sprintf("%d%s-%012s", 2-level, ms, seq)
 			if p.Consumer == "f" {
 				given[name] = true
 			} else {

@@ -138,7 +138,7 @@ func (h *hub) listenTo(ctx context.Context, n *notifications, ids []string) ([]*
 	if len(fresh) == 0 {
 		return wait, nil
 	}
-	return wait, h.pubsub.Subscribe(ctx, fresh...)
+	return wait, h.current().Subscribe(context.WithoutCancel(ctx), fresh...)
 }
 
 // unwatch takes ids back. It does not wait for the server.
@@ -171,7 +171,7 @@ func (h *hub) ignore(channels []string) {
 	closed := h.closed
 	h.mu.Unlock()
 	if len(channels) > 0 && !closed {
-		h.pubsub.Unsubscribe(context.Background(), channels...)
+		h.current().Unsubscribe(context.Background(), channels...)
 	}
 }
 
@@ -238,8 +238,6 @@ func (n *notifications) miss() {
 
 // Next implements [driver.Notifications].
 func (n *notifications) Next(ctx context.Context) ([]*driver.Record, error) {
-	keep := time.NewTicker(watchingKeep)
-	defer keep.Stop()
 	for {
 		if err := n.backend.check(ctx); err != nil {
 			return nil, err
@@ -248,7 +246,8 @@ func (n *notifications) Next(ctx context.Context) ([]*driver.Record, error) {
 		if closed {
 			return nil, driver.ErrClosed
 		}
-		if gap {
+		if gap { // the server may have lost what was said to it
+			n.remark(ctx, true)
 			return nil, nil
 		}
 		if len(large) > 0 {
@@ -265,20 +264,26 @@ func (n *notifications) Next(ctx context.Context) ([]*driver.Record, error) {
 		if len(rs) > 0 {
 			return rs, nil
 		}
+		n.remark(ctx, false)
+		keep := time.NewTimer(watchingKeep)
 		select {
 		case <-n.wake:
 		case <-keep.C:
-			n.remark(ctx)
 		case <-n.ended:
 		case <-n.backend.done:
 		case <-ctx.Done():
 		}
+		keep.Stop()
 	}
 }
 
-// remark has the server go on telling, if anything is watched.
-func (n *notifications) remark(ctx context.Context) {
+// remark has the server go on telling, if anything is watched. If it has lost all,
+// it is to be told anew.
+func (n *notifications) remark(ctx context.Context, lost bool) {
 	n.mu.Lock()
+	if lost {
+		n.marked = time.Time{}
+	}
 	watches := len(n.ids) > 0
 	n.mu.Unlock()
 	if watches {

@@ -85,6 +85,9 @@ func checkMessage(m *driver.Message) error {
 
 func checkUpdate(u *driver.Update) error {
 	err := driver.CheckID(u.ID)
+	if err == nil && len(u.ReplyTo) > maxText {
+		err = fmt.Errorf("its reply-to has %d bytes, at most %d fit", len(u.ReplyTo), maxText)
+	}
 	if err == nil && len(u.Body) > maxValue {
 		err = fmt.Errorf("result has %d bytes, at most %d fit: %w", len(u.Body), maxValue, driver.ErrTooLarge)
 	}
@@ -100,15 +103,16 @@ func tracked(m *driver.Message) bool { return !m.NoRecord || m.Once }
 // appendMessage appends what lua/add.lua wants of m.
 func (c *conn) appendMessage(args []any, m *driver.Message, covering bool) []any {
 	q := c.queueKey(m.Queue)
-	if m.Dead != nil {
-		return append(args, "d", q, c.idKey(m.ID), m.ID, m.Dead.LastAt, "", m.Epoch, m.Seq, encodeDead(m), "")
-	}
-	kind, update := "u", any("")
-	if tracked(m) {
-		kind = "t"
-	}
+	update := any("")
 	if covering && m.Record != nil {
 		update = encodeUpdate(m.Record)
+	}
+	if m.Dead != nil {
+		return append(args, "d", q, c.idKey(m.ID), m.ID, m.Dead.LastAt, "", m.Epoch, m.Seq, encodeDead(m), update)
+	}
+	kind := "u"
+	if tracked(m) {
+		kind = "t"
 	}
 	name := c.copyName()
 	return append(args, kind, q, c.idKey(m.ID), level(m.Priority), millis(m.Delay), name, m.Epoch, m.Seq, encodeMessage(m, name), update)

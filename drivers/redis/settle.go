@@ -27,7 +27,15 @@ func settlementSize(s *driver.Settlement) (n int) {
 		n += messageSize(m)
 	}
 	if s.Record != nil {
-		n += len(s.Record.Body)
+		n += updateSize(s.Record)
+	}
+	return n
+}
+
+func updateSize(u *driver.Update) int {
+	n := len(u.Body)
+	if u.Next != nil {
+		n += messageSize(u.Next)
 	}
 	return n
 }
@@ -96,11 +104,19 @@ func (c *conn) appendSettlement(args []any, h *handle, s *driver.Settlement, cov
 	if covering && s.Record != nil {
 		update = encodeUpdate(s.Record)
 	}
-	args = append(args, h.key, h.level, h.entry, h.generation, action, millis(s.Delay), h.id, update, len(s.Then))
+	args = append(args, h.key, h.level, h.entry, h.generation, action, millis(s.Delay), tracks(h.tracked)+h.id, update, len(s.Then))
 	for _, m := range s.Then {
 		args = c.appendMessage(args, m, false)
 	}
 	return args
+}
+
+// tracks says whether what is known of an ID knows of the message.
+func tracks(tracked bool) string {
+	if tracked {
+		return "t"
+	}
+	return "u"
 }
 
 // Extend implements [driver.Subscription].

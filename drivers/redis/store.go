@@ -59,7 +59,7 @@ var (
 
 // NewBroker returns a broker on rdb, which stays the caller's: close it after the
 // broker. Set its MaxRetries to -1, for a command that is repeated after a lost
-// reply is carried out twice; see [Retries]. Several brokers and backends of one
+// reply is carried out twice. Several brokers and backends of one
 // process may share rdb.
 func NewBroker(ctx context.Context, rdb redis.UniversalClient, namespace string, o *Options) (*Broker, error) {
 	c, err := connect(ctx, rdb, false, o, namespace)

@@ -27,7 +27,8 @@ type subscription struct {
 	done     chan struct{} // closed by Stop and Close
 	closed   atomic.Bool
 
-	receiving sync.Mutex // one Receive at a time
+	receiving sync.Mutex     // one Receive at a time
+	late      sync.WaitGroup // claims that nobody waits for
 
 	mu      sync.Mutex
 	sources []source
@@ -176,7 +177,7 @@ func (s *subscription) wait(ctx context.Context, due time.Duration) error {
 }
 
 // leave has the server no longer let s wait. Somebody else is told what it was
-// told in vain. It does not wait for the server.
+// told in vain.
 func (s *subscription) leave(sources []source) {
 	s.mu.Lock()
 	waits := s.waits
@@ -277,7 +278,7 @@ func (s *subscription) claim(ctx context.Context, n int, shares []share) ([]*dri
 	}
 	r, late := b.conn.start(ctx, claimScript, args...)
 	if late != nil {
-		go func() { s.giveBack(<-late, n, shares) }()
+		s.late.Go(func() { s.giveBack(<-late, n, shares) })
 		return nil, 0, driver.Transient(ctx.Err())
 	}
 	if r.err != nil {
@@ -314,6 +315,9 @@ func (s *subscription) giveBack(late reply, n int, shares []share) {
 		ss[i] = driver.Settlement{Delivery: d, Action: driver.Release}
 	}
 	s.settleAll(context.Background(), ss)
+	for _, d := range ds {
+		s.handleOf(d).end() // whatever became of it: nobody else has it
+	}
 }
 
 // credit makes room for n more deliveries.
@@ -337,7 +341,8 @@ type handle struct {
 	level      int64
 	entry      string
 	generation int64
-	id         string // "" if it is untracked
+	id         string
+	tracked    bool
 	settling   atomic.Int32
 	over       atomic.Bool // its credit was given back
 }
@@ -389,9 +394,7 @@ func (s *subscription) deliveries(value any, shares []share) ([]*driver.Delivery
 			s.broker.conn.log.Error("redis: a message is damaged, and stays where it is", "queue", sh.name, "entry", entry, "error", err)
 			continue
 		}
-		if tracked(&d.Message) {
-			h.id = d.ID
-		}
+		h.id, h.tracked = d.ID, tracked(&d.Message)
 		d.Handle = h
 		ds = append(ds, d)
 	}
@@ -422,28 +425,37 @@ func (s *subscription) Stop(ctx context.Context) error {
 	if err := s.check(ctx); err != nil {
 		return err
 	}
-	s.end()
-	return nil
+	return s.end(ctx)
 }
 
 // Close implements [driver.Subscription].
-func (s *subscription) Close(context.Context) error {
-	s.end()
+func (s *subscription) Close(ctx context.Context) error {
+	err := s.end(ctx)
 	s.closed.Store(true)
-	return nil
+	return err
 }
 
-func (s *subscription) end() {
+// end ends receiving, and waits until what was claimed too late is given back.
+func (s *subscription) end(ctx context.Context) error {
 	s.mu.Lock()
 	ended := s.stopped
 	s.stopped = true
 	s.mu.Unlock()
-	if ended {
-		return
+	if ended || s.broker.closed.Load() {
+		return nil
 	}
 	close(s.done)
 	s.broker.conn.hub.part(s.token)
-	if !s.broker.closed.Load() {
-		s.leave(nil)
+	s.leave(nil)
+	given := make(chan struct{})
+	go func() {
+		s.late.Wait()
+		close(given)
+	}()
+	select {
+	case <-given:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

@@ -6,8 +6,8 @@
 local prefix, channel, token, want = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local covering, lease = ARGV[5] == '1', tonumber(ARGV[6])
 local now, us = clock()
-local out, taken, bytes = { -1 }, 0, 0
-local AT_ONCE, MOST_BYTES = 64, 8 * 1024 * 1024 -- of a stream; of a reply, roughly
+local out, taken, bytes, looked = { -1 }, 0, 0, 0
+local AT_ONCE, MOST_BYTES, MOST_LOOKED = 16, 8 * 1024 * 1024, 2000 -- of a read; of a call, roughly
 local waits = channel .. ' ' .. token .. ' '
 
 local function promote(q)
@@ -80,10 +80,11 @@ local function fresh(index, q, level, n)
   local got = redis.pcall('XREADGROUP', 'GROUP', 'g', 'l', 'COUNT', n, 'STREAMS', key, '>')
   if got and got.err then
     if string.sub(got.err, 1, 7) ~= 'NOGROUP' then error(got.err) end
-    redis.call('XGROUP', 'CREATE', key, 'g', '0', 'MKSTREAM')
+    redis.call('XGROUP', 'CREATE', key, 'g', '0', 'MKSTREAM') -- of a level that is new, or all was lost
     got = redis.call('XREADGROUP', 'GROUP', 'g', 'l', 'COUNT', n, 'STREAMS', key, '>')
   end
   if not got then return 0 end
+  looked = looked + #got[1][2]
   for _, entry in ipairs(got[1][2]) do
     accept(index, q, level, entry[1], entry[2][2], 0, 0)
   end
@@ -112,7 +113,7 @@ local function take(index, q, n)
       if l == level and taken < upto and bytes < MOST_BYTES then again(index, q, level, sid) end
     end
     if level == 0 or redis.call('EXISTS', q .. ':s' .. level) == 1 then
-      while taken < upto and bytes < MOST_BYTES do
+      while taken < upto and bytes < MOST_BYTES and looked < MOST_LOOKED do
         if fresh(index, q, level, math.min(upto - taken, AT_ONCE)) == 0 then break end
       end
     end
@@ -120,10 +121,11 @@ local function take(index, q, n)
   return taken >= upto
 end
 
-local freed = {}
+local freed, told = {}, {}
 for i = 9, #ARGV, 2 do
   local q = ARGV[i]
-  redis.call('ZREM', q .. ':w', waits .. ARGV[7]) -- always: see drains
+  local waited = redis.call('ZREM', q .. ':w', waits .. ARGV[7]) -- always: see drains
+  told[i] = waited == 0 and ARGV[7] ~= '0'
   freed[i] = promote(q)
   if ARGV[8] == '1' then freed[i] = freed[i] + reclaim(q) end
 end
@@ -136,6 +138,8 @@ for i = 9, #ARGV, 2 do
   if full[i] ~= false and want > taken then take((i - 7) / 2, ARGV[i], want - taken) end
 end
 for i = 9, #ARGV, 2 do
+  -- Who was told of this queue, and is full with others', has another one told.
+  if told[i] and taken >= want then freed[i] = freed[i] + 1 end
   if freed[i] > 0 then wake(ARGV[i], freed[i]) end
 end
 local due
@@ -150,5 +154,6 @@ for i = 9, #ARGV, 2 do
     if head[2] and (not due or tonumber(head[2]) < due) then due = tonumber(head[2]) end
   end
 end
+if looked >= MOST_LOOKED then due = now end -- there may be more
 if due then out[1] = math.min(math.max(0, due - now), 3600000) end
 return out

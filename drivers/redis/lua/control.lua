@@ -5,9 +5,16 @@
 --   remove  keys
 --   list    prefix of keys; it returns the revision, then keys and values
 --   since   prefix of keys, revision; it returns 1 if one has changed after it
-local c, cr, now = ARGV[1] .. ':c', ARGV[1] .. ':cr', clock()
+drains(ARGV[1])
+local c, cr = ARGV[1] .. ':c', ARGV[1] .. ':cr'
+local now, us = clock()
 
-local function revision() return redis.call('INCR', ARGV[1] .. ':cn') end
+-- revision is the time, so that it rises even if everything was lost.
+local function revision()
+  local rev = math.max(us, (redis.call('GET', ARGV[1] .. ':cn') or 0) + 1)
+  redis.call('SET', ARGV[1] .. ':cn', string.format('%.0f', rev))
+  return rev
+end
 
 local function told(key) redis.call('PUBLISH', ARGV[1] .. ':cc', key) end
 
@@ -15,13 +22,13 @@ if ARGV[2] == 'put' then
   local ttl = tonumber(ARGV[5])
   local expires, rev = ttl > 0 and now + ttl or 0, revision()
   redis.call('HSET', c, ARGV[3], struct.pack('>I8I8', rev, expires) .. ARGV[4])
-  redis.call('ZADD', cr, rev, ARGV[3])
+  redis.call('ZADD', cr, string.format('%.0f', rev), ARGV[3])
   told(ARGV[3])
-  return rev
+  return 0
 elseif ARGV[2] == 'remove' then
   for i = 3, #ARGV do
     if redis.call('HDEL', c, ARGV[i]) == 1 then
-      redis.call('ZADD', cr, revision(), ARGV[i])
+      redis.call('ZADD', cr, string.format('%.0f', revision()), ARGV[i])
       told(ARGV[i])
     end
   end
@@ -51,6 +58,7 @@ elseif ARGV[2] == 'list' then
   end
   return out
 end
+if tonumber(redis.call('GET', ARGV[1] .. ':cn') or 0) < tonumber(ARGV[4]) then return 1 end
 if tonumber(ARGV[4]) < tonumber(redis.call('GET', ARGV[1] .. ':cf') or 0) then return 1 end
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', cr, '(' .. ARGV[4], '+inf')) do
   if string.sub(key, 1, #ARGV[3]) == ARGV[3] then return 1 end

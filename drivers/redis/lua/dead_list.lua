@@ -2,9 +2,16 @@
 -- score, key and message of each, oldest first.
 local q, from = ARGV[1], 0
 if ARGV[4] ~= '' then
-  local added = redis.call('ZADD', q .. ':d', 'NX', ARGV[3], ARGV[4])
   from = redis.call('ZRANK', q .. ':d', ARGV[4])
-  if added == 1 then redis.call('ZREM', q .. ':d', ARGV[4]) else from = from + 1 end
+  if from then
+    from = from + 1
+  else -- it is gone: those of its moment are looked through
+    from = redis.call('ZCOUNT', q .. ':d', '-inf', '(' .. ARGV[3])
+    for _, key in ipairs(redis.call('ZRANGEBYSCORE', q .. ':d', ARGV[3], ARGV[3])) do
+      if key > ARGV[4] then break end
+      from = from + 1
+    end
+  end
 end
 local out = {}
 local keys = redis.call('ZRANGE', q .. ':d', from, from + ARGV[2] - 1, 'WITHSCORES')

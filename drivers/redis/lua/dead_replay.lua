@@ -10,7 +10,8 @@ for i = 4, #ARGV, 6 do
   local key = prefix .. ':r:{' .. id .. '}'
   if redis.call('HEXISTS', q .. ':dm', k) == 1 then
     local r = read(key, now)
-    if r.n == 0 or r.ae < epoch then
+    local _, letters = string.gsub(redis.call('HGET', q .. ':di', id) or '', '%d+', '')
+    if r.n <= letters or r.ae < epoch then -- else a message as new is alive
       dig(q, k)
       leave(r)
       if ARGV[i + 1] == '1' then enter(r, epoch, 0) end

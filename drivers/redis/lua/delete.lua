@@ -1,4 +1,5 @@
 -- ARGV: prefix, then ids. It leaves skeletons of terminal records, and returns how many.
+drains(ARGV[1])
 local now = clock()
 local n = 0
 for i = 2, #ARGV do

@@ -12,15 +12,16 @@
 -- was given back. A hand-out is fenced by its generation, which rises when it is
 -- given back or its lease runs out; the first is 0 and needs no entry in q:x.
 
--- member names an entry of a stream so that names sort as entries do.
+-- member names an entry of a stream so that names sort as entries do, the highest
+-- level first.
 local function member(level, sid)
   local dash = string.find(sid, '-', 1, true)
-  return level .. string.sub(sid, 1, dash) .. string.format('%012d', string.sub(sid, dash + 1))
+  return (2 - level) .. string.sub(sid, 1, dash) .. string.format('%012d', string.sub(sid, dash + 1))
 end
 
 local function unmember(m)
   local dash = string.find(m, '-', 1, true)
-  return tonumber(string.sub(m, 1, 1)), string.sub(m, 2, dash) .. string.format('%.0f', tonumber(string.sub(m, dash + 1)))
+  return 2 - tonumber(string.sub(m, 1, 1)), string.sub(m, 2, dash) .. string.format('%.0f', tonumber(string.sub(m, dash + 1)))
 end
 
 -- generation returns the generation of an entry, and how often it died.

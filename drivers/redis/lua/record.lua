@@ -23,10 +23,6 @@ local function clock()
   return t[1] * 1000 + math.floor(t[2] / 1000), t[1] * 1000000 + t[2]
 end
 
--- drains has a script that works tasks off write on a server that is full. That
--- refuses to run commands which may need memory, but not after a script has written.
-local function drains(prefix) redis.call('DEL', prefix .. ':') end
-
 -- read returns what is stored under key, as time has left it. A new table has
 -- n = 0 and st = 0.
 local function read(key, now)

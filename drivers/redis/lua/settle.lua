@@ -1,6 +1,6 @@
 -- ARGV: prefix, covering (1 or 0), then settlements:
---   q, level, entry, generation, action (a ack, r release), delay in ms, id or '' if
---   untracked, update or '', number of messages that follow, and these as add has them.
+--   q, level, entry, generation, action (a ack, r release), delay in ms, t or u (tracked or
+--   not) and the id, update or '', number of messages that follow, and these as add has them.
 -- It returns a code for each: 0, L lost, S stale (acknowledged without what follows),
 -- T started (nothing changed).
 local prefix, covering = ARGV[1], ARGV[2] == '1'
@@ -12,11 +12,11 @@ local function settle(i, follows, n)
   local q, level, sid, gen = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
   local stream = q .. ':s' .. level
   if generation(q, level, sid) ~= gen then return 'L' end
-  local id, key, r, u, refused = ARGV[i + 6]
-  if id ~= '' then key = prefix .. ':r:{' .. id .. '}' end
+  local tracked, id = string.sub(ARGV[i + 6], 1, 1) == 't', string.sub(ARGV[i + 6], 2)
+  local key = prefix .. ':r:{' .. id .. '}'
+  local r, u, refused
   if covering and ARGV[i + 7] ~= '' then
     u = unpack_update(ARGV[i + 7])
-    key = prefix .. ':r:{' .. id .. '}'
     r = read(key, now)
     refused = check_update(r, u, true)
     if refused == BEGUN then
@@ -34,11 +34,11 @@ local function settle(i, follows, n)
     redis.call('XDEL', stream, sid)
     if gen > 0 then redis.call('HDEL', q .. ':x', member(level, sid)) end
   end
-  if key and (u or not stays) then
+  if u or tracked and not stays then
     r = r or read(key, now)
     if u and not refused then follow(r, u, now, true) end
     if covering and (refused or not u and not stays) then meet(r, now) end
-    if not stays and ARGV[i + 6] ~= '' then leave(r) end
+    if tracked and not stays then leave(r) end
     local v = write(key, r)
     if u and not refused and r.st >= SUCCESS then announce(prefix, id, r, v) end
   end

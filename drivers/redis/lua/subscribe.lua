@@ -1,6 +1,6 @@
 -- KEYS: none. ARGV: prefix, lease in ms, then per queue q and name. Nothing is changed if
 -- one has another lease: its number, from 1, is returned, otherwise 0.
-local n = 0
+drains(ARGV[1])
 for i = 3, #ARGV, 2 do
   local lease = redis.call('GET', ARGV[i] .. ':l')
   if lease and lease ~= ARGV[2] then return (i - 1) / 2 end
