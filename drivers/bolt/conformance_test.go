@@ -33,7 +33,9 @@ func (m mix) harness(bubble bool) conformance.NewHarness {
 			h.Size = func(tb testing.TB) int { return bolt.Size(tb, path) }
 		}
 		if bubble {
-			h.PairStride = 8 // each opens a file
+			if h.PairStride = 8; racing { // each opens a file
+				h.PairStride = 80
+			}
 		} else {
 			h.Parallel, h.Lease, h.Slack = 16, 2*time.Second, time.Second
 		}

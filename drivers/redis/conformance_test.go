@@ -33,8 +33,7 @@ func (m mix) harness(tb testing.TB) *conformance.Harness {
 	o := &redis.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
 	other := memory.New()
 	tb.Cleanup(func() { checkInvariants(tb, s, o.Prefix) })
-	// One server for all: a case must not wait for the others' calls.
-	h := &conformance.Harness{Server: true, Lease: 3 * time.Second, Slack: 2 * time.Second, Parallel: 16}
+	h := &conformance.Harness{Server: true, Lease: 2 * time.Second, Slack: time.Second}
 	h.OpenBroker = func(tb testing.TB, namespace string) driver.Broker {
 		if !m.broker {
 			return other.Broker(namespace)

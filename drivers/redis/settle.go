@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/chicory-go/chicory/driver"
 )
@@ -148,6 +149,7 @@ func (s *subscription) extend(ctx context.Context, ds []*driver.Delivery) error 
 		return driver.Batch(errs)
 	}
 	value, err := s.broker.conn.run(ctx, extendScript, args...)
+	now := time.Now()
 	var answers string
 	if err == nil {
 		answers, err = codes(value, len(sent))
@@ -156,8 +158,11 @@ func (s *subscription) extend(ctx context.Context, ds []*driver.Delivery) error 
 		err = driver.ErrClosed
 	}
 	for j, i := range sent {
-		errs[i] = err
-		if err != nil || answers[j] == '0' {
+		if errs[i] = err; err != nil {
+			continue
+		}
+		if answers[j] == '0' {
+			s.handleOf(ds[i]).renew(now)
 			continue
 		}
 		if h := s.handleOf(ds[i]); !settling[i] && h.settling.Load() == 0 { // being settled is not lost

@@ -32,7 +32,8 @@ type subscription struct {
 
 	mu      sync.Mutex
 	sources []source
-	held    int
+	held    int                  // credit that is taken
+	holds   map[*handle]struct{} // deliveries that take some
 	stopped bool
 	waits   int       // for how many the server has it wait, 0 if it does not
 	looked  time.Time // for leases that ran out
@@ -53,7 +54,8 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 		return nil, fmt.Errorf("redis: subscribe: %w", err)
 	}
 	s := &subscription{broker: b, strict: o.Strict, prefetch: o.Prefetch, lease: o.Lease,
-		token: strconv.FormatUint(b.conn.serial.Add(1), 36), wake: make(chan struct{}, 1), done: make(chan struct{})}
+		token: strconv.FormatUint(b.conn.serial.Add(1), 36), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		holds: map[*handle]struct{}{}}
 	sources, err := s.enter(ctx, o.Queues)
 	if err != nil {
 		return nil, err
@@ -204,6 +206,9 @@ func (s *subscription) leave(sources []source) {
 func (s *subscription) plan(limit int) (int, []share) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.held >= s.prefetch {
+		s.forget(time.Now())
+	}
 	n := min(limit, s.prefetch-s.held, atOnce)
 	if n <= 0 {
 		return 0, nil
@@ -219,6 +224,17 @@ func (s *subscription) plan(limit int) (int, []share) {
 		return n, shares
 	}
 	return n, s.weigh(n, shares)
+}
+
+// forget gives the credit back of deliveries that nobody settles or extends any
+// more: their leases have run out. s.mu is held.
+func (s *subscription) forget(now time.Time) {
+	for h := range s.holds {
+		if now.After(h.until) {
+			s.held--
+			delete(s.holds, h)
+		}
+	}
 }
 
 // A share is how many messages a queue may give.
@@ -344,14 +360,26 @@ type handle struct {
 	id         string
 	tracked    bool
 	settling   atomic.Int32
-	over       atomic.Bool // its credit was given back
+	until      time.Time // its lease runs out, at the latest; guarded by sub.mu
 }
 
 // end gives the credit of h back, once.
 func (h *handle) end() {
-	if h.over.CompareAndSwap(false, true) {
-		h.sub.credit(1)
+	s := h.sub
+	s.mu.Lock()
+	_, holds := s.holds[h]
+	delete(s.holds, h)
+	s.mu.Unlock()
+	if holds {
+		s.credit(1)
 	}
+}
+
+// renew notes that the lease of h was extended.
+func (h *handle) renew(now time.Time) {
+	h.sub.mu.Lock()
+	defer h.sub.mu.Unlock()
+	h.until = now.Add(h.sub.lease)
 }
 
 // handleOf returns the handle of d if it is s's.
@@ -379,6 +407,7 @@ func (s *subscription) deliveries(value any, shares []share) ([]*driver.Delivery
 		due = time.Duration(ms)*time.Millisecond + time.Millisecond
 	}
 	var ds []*driver.Delivery
+	until := time.Now().Add(s.lease)
 	for i := 1; i < len(vs); i += perClaim {
 		index, _ := vs[i].(int64)
 		level, _ := vs[i+1].(int64)
@@ -389,7 +418,7 @@ func (s *subscription) deliveries(value any, shares []share) ([]*driver.Delivery
 		sh := shares[index-1]
 		d := &driver.Delivery{Count: int(count)}
 		d.Queue = sh.name
-		h := &handle{sub: s, key: sh.key, level: level, entry: entry, generation: generation}
+		h := &handle{sub: s, key: sh.key, level: level, entry: entry, generation: generation, until: until}
 		if err := decodeMessage([]byte(blob), d); err != nil {
 			s.broker.conn.log.Error("redis: a message is damaged, and stays where it is", "queue", sh.name, "entry", entry, "error", err)
 			continue
@@ -397,6 +426,11 @@ func (s *subscription) deliveries(value any, shares []share) ([]*driver.Delivery
 		h.id, h.tracked = d.ID, tracked(&d.Message)
 		d.Handle = h
 		ds = append(ds, d)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range ds {
+		s.holds[d.Handle.(*handle)] = struct{}{}
 	}
 	return ds, due, nil
 }

@@ -142,7 +142,7 @@ for i = 9, #ARGV, 2 do
   if told[i] and taken >= want then freed[i] = freed[i] + 1 end
   if freed[i] > 0 then wake(ARGV[i], freed[i]) end
 end
-local due
+local next_due
 for i = 9, #ARGV, 2 do
   local q = ARGV[i]
   if taken == 0 then 
@@ -151,9 +151,9 @@ for i = 9, #ARGV, 2 do
   end
   for _, z in ipairs({ ':z', ':f' }) do
     local head = redis.call('ZRANGE', q .. z, 0, 0, 'WITHSCORES')
-    if head[2] and (not due or tonumber(head[2]) < due) then due = tonumber(head[2]) end
+    if head[2] and (not next_due or tonumber(head[2]) < next_due) then next_due = tonumber(head[2]) end
   end
 end
-if looked >= MOST_LOOKED then due = now end -- there may be more
-if due then out[1] = math.min(math.max(0, due - now), 3600000) end
+if looked >= MOST_LOOKED then next_due = now end -- there may be more
+if next_due then out[1] = math.min(math.max(0, next_due - now), 3600000) end
 return out

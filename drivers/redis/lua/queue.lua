@@ -32,6 +32,9 @@ local function generation(q, level, sid)
   return tonumber(string.sub(x, 1, space)), tonumber(string.sub(x, space))
 end
 
+-- due is when a delay is over that begins now, in whole ms: never early.
+local function due(now, delay) return now + 1 + delay end
+
 -- free gives an entry back that is leased, from when on it can be claimed. It
 -- reports whether it was there.
 local function free(q, level, sid, at, died)
@@ -59,7 +62,7 @@ end
 local function put(q, level, delay, name, blob, now)
   if delay > 0 then
     name = level .. name
-    redis.call('ZADD', q .. ':z', string.format('%.0f', now + delay), name)
+    redis.call('ZADD', q .. ':z', string.format('%.0f', due(now, delay)), name)
     redis.call('HSET', q .. ':zm', name, blob)
     if redis.call('ZRANGE', q .. ':z', 0, 0)[1] == name then return 1 end
     return 0

@@ -27,7 +27,7 @@ local function settle(i, follows, n)
   local stays = ARGV[i + 4] == 'r' and not refused
   if stays then
     local delay = tonumber(ARGV[i + 5])
-    if not free(q, level, sid, delay > 0 and now + delay or 0, 0) then return 'L' end
+    if not free(q, level, sid, delay > 0 and due(now, delay) or 0, 0) then return 'L' end
     woken[q] = (woken[q] or 0) + 1
   else
     if redis.call('XACK', stream, 'g', sid) == 0 then return 'L' end
