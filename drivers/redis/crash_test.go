@@ -126,6 +126,19 @@ type load struct {
 	acked   map[string]bool // published, and confirmed
 	handed  map[string]int  // at-most-once ones that were handed out as a first delivery
 	settled map[string]int
+
+	progress chan struct{} // is told of what is confirmed, while somebody waits
+}
+
+// await waits until n messages more are confirmed.
+func (l *load) await(n int) {
+	for range n {
+		select {
+		case <-l.progress:
+		case <-time.After(time.Minute):
+			l.t.Fatal("nothing is published any more")
+		}
+	}
 }
 
 // publish publishes one message after another until ctx ends. What has an
@@ -139,6 +152,10 @@ func (l *load) publish(ctx context.Context) {
 			l.mu.Lock()
 			l.acked[m.ID] = true
 			l.mu.Unlock()
+			select {
+			case l.progress <- struct{}{}:
+			default:
+			}
 		} else {
 			time.Sleep(10 * time.Millisecond) // the server is away
 		}
@@ -196,21 +213,22 @@ func TestRestartUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &load{t: t, broker: b, acked: map[string]bool{}, handed: map[string]int{}, settled: map[string]int{}}
+	l := &load{t: t, broker: b, acked: map[string]bool{}, handed: map[string]int{}, settled: map[string]int{},
+		progress: make(chan struct{})}
 	publishing, stop := context.WithCancel(t.Context())
 	consuming, end := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { l.publish(publishing) })
 	wg.Go(func() { l.consume(consuming, sub) })
 	for _, down := range []time.Duration{0, 3 * time.Second, 0} {
-		time.Sleep(500 * time.Millisecond) // of load
+		l.await(100)
 		s.kill()
 		time.Sleep(down)
 		if err := s.start(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(500 * time.Millisecond)
+	l.await(100)
 	stop()
 	for begin := time.Now(); time.Since(begin) < time.Minute; time.Sleep(50 * time.Millisecond) {
 		if stats, err := b.Inspect(t.Context(), []string{"q"}); err == nil && stats[0].Ready+stats[0].Leased+stats[0].Delayed == 0 {

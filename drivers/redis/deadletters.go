@@ -113,10 +113,7 @@ func (l *deadLetters) replay(ctx context.Context, keys []driver.DeadKey) ([]*dri
 	}
 	blobs, err := b.conn.rdb.HMGet(ctx, l.key+":dm", names...).Result()
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, driver.Transient(ctx.Err())
-		}
-		return nil, driver.Transient(b.conn.classify(err)) // nothing is replayed yet
+		return nil, b.readError(ctx, err)
 	}
 	args := []any{b.conn.prefix, l.key, b.covers()}
 	var msgs []*driver.Message

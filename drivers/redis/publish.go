@@ -135,13 +135,7 @@ func (b *Broker) enlist(ctx context.Context, msgs []*driver.Message) error {
 		for _, name := range fresh {
 			b.conn.listed.Delete(name)
 		}
-		if ctx.Err() != nil {
-			return driver.Transient(ctx.Err())
-		}
-		if b.closed.Load() {
-			return driver.ErrClosed
-		}
-		return driver.Transient(b.conn.classify(err)) // no message was sent
+		return b.readError(ctx, err) // no message was sent
 	}
 	return nil
 }

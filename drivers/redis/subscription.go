@@ -215,7 +215,7 @@ func (s *subscription) plan(limit int) (int, []share) {
 	}
 	shares := make([]share, len(s.sources))
 	for i := range s.sources {
-		shares[i] = share{source: i, key: s.sources[i].key, name: s.sources[i].name}
+		shares[i] = share{key: s.sources[i].key, name: s.sources[i].name}
 	}
 	if s.strict || len(shares) < 2 {
 		for i := range shares {
@@ -239,7 +239,7 @@ func (s *subscription) forget(now time.Time) {
 
 // A share is how many messages a queue may give.
 type share struct {
-	source, n int
+	n         int
 	key, name string
 }
 

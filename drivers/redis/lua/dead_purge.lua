@@ -3,11 +3,5 @@
 local now = clock()
 local before = ARGV[4] == '+inf' and '+inf' or '(' .. ARGV[4]
 local keys = redis.call('ZRANGEBYSCORE', ARGV[2] .. ':d', '-inf', before, 'LIMIT', 0, ARGV[3])
-for _, k in ipairs(keys) do
-  dig(ARGV[2], k)
-  local key = ARGV[1] .. ':r:{' .. string.sub(k, 11) .. '}'
-  local r = read(key, now)
-  leave(r)
-  write(key, r)
-end
+for _, k in ipairs(keys) do remove(ARGV[1], ARGV[2], k, now) end
 return #keys

@@ -1,8 +1,8 @@
 -- dig removes a dead letter, and reports whether it was there. What of its id is known
 -- is left to the caller.
 local function dig(q, k)
-  if redis.call('HDEL', q .. ':dm', k) == 0 then return false end
   redis.call('ZREM', q .. ':d', k)
+  if redis.call('HDEL', q .. ':dm', k) == 0 then return false end
   local epoch, id = string.sub(k, 1, 10), string.sub(k, 11)
   local left = {}
   for other in string.gmatch(redis.call('HGET', q .. ':di', id) or '', '%d+') do
@@ -13,5 +13,15 @@ local function dig(q, k)
   else
     redis.call('HSET', q .. ':di', id, table.concat(left, ' '))
   end
+  return true
+end
+
+-- remove does, and what is known of its id knows.
+local function remove(prefix, q, k, now)
+  if not dig(q, k) then return false end
+  local key = prefix .. ':r:{' .. string.sub(k, 11) .. '}'
+  local r = read(key, now)
+  leave(r)
+  write(key, r)
   return true
 end

@@ -9,7 +9,7 @@
 --   expires(8)                Unix ms, 0 never: then it becomes a skeleton, or goes
 --   pending(8) started(8) retried(8) finished(8)   Unix ms
 --   copy(1+) reply-to(2+)
---   the rest is the client's: due, ttl, error, next, content type, body
+--   ttl(8), ms, and the rest is the client's: ttl, due, error, content type, body, next
 --
 -- The rules are those of driver/rules.go, which says why.
 local PENDING, STARTED, RETRY, SUCCESS, DEAD, CANCELLED = 1, 2, 3, 4, 6, 8
