@@ -22,12 +22,14 @@ func BenchmarkConformance(b *testing.B) {
 }
 
 // BenchmarkCycle publishes and settles no-op tasks with records, each call
-// awaited, from as many producers as consumers, beside what the disk allows:
-// the same number of goroutines that write one value each. The first is a task,
-// the second an operation.
+// awaited, from as many producers as consumers. Beside it: what it would be if
+// nothing were to do but to write the same values; and what the disk allows, the
+// same number of goroutines that write one value each. The first two count
+// tasks, the third operations.
 func BenchmarkCycle(b *testing.B) {
 	for _, n := range []int{1, 8, 64} {
 		b.Run(fmt.Sprintf("%dP%dC", n, n), func(b *testing.B) { cycle(b, n) })
+		b.Run(fmt.Sprintf("steps/%dP%dC", n, n), func(b *testing.B) { steps(b, n) })
 		b.Run(fmt.Sprintf("raw/%d", 2*n), func(b *testing.B) { raw(b, 2*n) })
 	}
 }
@@ -87,29 +89,62 @@ func subscribe(b *testing.B, broker *bolt.Broker, prefetch int) driver.Subscript
 	return sub
 }
 
-func raw(b *testing.B, n int) {
+func newRaw(b *testing.B) *bolt.Raw {
 	path := filepath.Join(b.TempDir(), "raw.db")
 	open(b, path, nil).Close()
-	put, end := bolt.Raw(b, path)
-	defer end()
+	return bolt.NewRaw(b, path)
+}
+
+func raw(b *testing.B, n int) {
+	r := newRaw(b)
+	defer r.Close()
 	body := make([]byte, 256)
 	var next atomic.Int64
 	b.ResetTimer()
-	begin := time.Now()
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			for {
-				i := next.Add(1)
-				if i > int64(b.N) {
-					return
-				}
-				put(uint64(i), body)
+			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+				r.Put(uint64(i), body)
 			}
 		})
 	}
 	wg.Wait()
-	b.ReportMetric(float64(b.N)/time.Since(begin).Seconds(), "ops/s")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
+}
+
+// steps writes what cycle writes, and does nothing else.
+func steps(b *testing.B, n int) {
+	r := newRaw(b)
+	defer r.Close()
+	type published struct {
+		seq uint64
+		id  string
+	}
+	task, pending, success := make([]byte, 330), make([]byte, 130), make([]byte, 180)
+	ready := make(chan published, b.N)
+	var next, left atomic.Int64
+	left.Store(int64(b.N))
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+				p := published{uint64(i), uuid.Must(uuid.NewV7()).String()}
+				r.Publish(p.seq, p.id, task, pending)
+				if ready <- p; left.Add(-1) == 0 {
+					close(ready)
+				}
+			}
+		})
+		wg.Go(func() {
+			for p := range ready {
+				r.Settle(p.seq, p.id, success)
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
 }
 
 var pending = flag.Int("bolt.pending", 100000, "messages in the file that BenchmarkOpen opens")

@@ -100,8 +100,14 @@ func Transaction(b []byte) uint64 {
 // Create makes an empty file.
 func Create(path string) error { return (&file{path: path}).create() }
 
-// Raw opens a file without a store. Put writes a value and waits for it.
-func Raw(tb testing.TB, path string) (put func(seq uint64, value []byte), end func()) {
+// A Raw is a file without a store. Its methods wait for what they write.
+type Raw struct {
+	tb   testing.TB
+	file *file
+	w    *writer
+}
+
+func NewRaw(tb testing.TB, path string) *Raw {
 	tb.Helper()
 	f := &file{path: path, log: slog.New(slog.DiscardHandler)}
 	if err := f.connect(); err != nil {
@@ -109,18 +115,42 @@ func Raw(tb testing.TB, path string) (put func(seq uint64, value []byte), end fu
 	}
 	w := newWriter(f)
 	go w.run()
-	put = func(seq uint64, value []byte) {
-		ended := make(chan error, 1)
-		s := w.Begin("raw").(*step)
-		s.put(tasks, seqKey(seq), value)
-		s.Commit(false, func(err error) { ended <- err })
-		if err := <-ended; err != nil {
-			tb.Error(err)
-		}
-	}
-	return put, func() {
-		w.stop()
-		f.db.Close()
+	return &Raw{tb, f, w}
+}
+
+func (r *Raw) Close() {
+	r.w.stop()
+	r.file.db.Close()
+}
+
+// Put writes a value.
+func (r *Raw) Put(seq uint64, value []byte) {
+	r.commit(func(s *step) { s.put(tasks, seqKey(seq), value) })
+}
+
+// Publish writes what a task with a record writes when it is published.
+func (r *Raw) Publish(seq uint64, id string, task, record []byte) {
+	r.commit(func(s *step) {
+		s.put(tasks, seqKey(seq), task)
+		s.put(records, []byte(id), record)
+	})
+}
+
+// Settle writes what it writes when it is settled.
+func (r *Raw) Settle(seq uint64, id string, record []byte) {
+	r.commit(func(s *step) {
+		s.DropTask(seq)
+		s.put(records, []byte(id), record)
+	})
+}
+
+func (r *Raw) commit(write func(s *step)) {
+	ended := make(chan error, 1)
+	s := r.w.Begin("raw").(*step)
+	write(s)
+	s.Commit(false, func(err error) { ended <- err })
+	if err := <-ended; err != nil {
+		r.tb.Error(err)
 	}
 }
 

@@ -42,8 +42,12 @@ func lastKey(b *bbolt.Bucket) []byte {
 func (l *loader) load() error {
 	return l.tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
 		namespace, k, ok := split(name)
-		if !ok || k == records || k == deaths {
-			return nil // read when they are looked for
+		switch {
+		case !ok || k == deaths:
+			return nil // read with their messages
+		case k == records:
+			l.to.Records(namespace, string(lastKey(b)))
+			return nil
 		}
 		err := b.ForEach(func(key, value []byte) error {
 			err := l.item(namespace, k, key, value)

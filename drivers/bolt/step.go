@@ -30,6 +30,7 @@ type step struct {
 	largest   int // size of the largest value
 	refusable bool
 	done      func(error)
+	room      [4]write // of writes, as long as there are few
 }
 
 // A write puts a value, or deletes if that is nil.
@@ -41,7 +42,9 @@ type write struct {
 
 // Begin implements [store.Journal].
 func (w *writer) Begin(namespace string) store.Step {
-	return &step{writer: w, namespace: namespace}
+	s := &step{writer: w, namespace: namespace}
+	s.writes = s.room[:0]
+	return s
 }
 
 func (s *step) put(k kind, key, value []byte) {
@@ -100,27 +103,54 @@ func (s *step) end(err error) {
 	}
 }
 
-// apply does the writes of s in tx.
-func (s *step) apply(tx *bbolt.Tx) error {
+// A batch applies steps in a transaction. It finds each bucket once.
+type batch struct {
+	tx      *bbolt.Tx
+	buckets map[bucketName]*bbolt.Bucket // nil is none
+}
+
+type bucketName struct {
+	namespace string
+	kind      kind
+}
+
+func newBatch(tx *bbolt.Tx) *batch {
+	return &batch{tx, make(map[bucketName]*bbolt.Bucket)}
+}
+
+// bucket returns a bucket, nil if there is none and it is not made.
+func (b *batch) bucket(namespace string, k kind, make bool) (*bbolt.Bucket, error) {
+	name := bucketName{namespace, k}
+	found, ok := b.buckets[name]
+	if !ok {
+		found = b.tx.Bucket(k.name(namespace))
+	}
+	if found == nil && make {
+		var err error
+		if found, err = b.tx.CreateBucket(k.name(namespace)); err != nil {
+			return nil, err
+		}
+	}
+	if found != nil {
+		found.FillPercent = fillPercent
+	}
+	b.buckets[name] = found
+	return found, nil
+}
+
+// apply does the writes of s.
+func (b *batch) apply(s *step) error {
 	for i := range s.writes {
 		w := &s.writes[i]
-		name := w.kind.name(s.namespace)
-		b := tx.Bucket(name)
-		if b == nil {
-			if w.value == nil {
-				continue
-			}
-			var err error
-			if b, err = tx.CreateBucket(name); err != nil {
-				return err
-			}
+		to, err := b.bucket(s.namespace, w.kind, w.value != nil)
+		switch {
+		case err != nil:
+		case w.value != nil:
+			err = to.Put(w.key, w.value)
+		case to != nil:
+			err = to.Delete(w.key)
 		}
-		b.FillPercent = fillPercent
-		if w.value == nil {
-			if err := b.Delete(w.key); err != nil {
-				return err
-			}
-		} else if err := b.Put(w.key, w.value); err != nil {
+		if err != nil {
 			return err
 		}
 	}

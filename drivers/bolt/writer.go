@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ const (
 	maxSteps    = 4096    // of a commit
 	maxBytes    = 8 << 20 // of a commit
 	linger      = 150 * time.Microsecond
+	maxPause    = 16          // commits
 	fullFor     = time.Second // a full file refuses new messages without trying
 )
 
@@ -38,12 +38,16 @@ type writer struct {
 	queue   []*step
 	stopped bool  // no more steps come
 	broken  error // nothing is written any more
+	want    int   // how many steps wake a writer that lingers
 
 	// These are the goroutine's:
 	full     time.Time // until when new messages are refused
-	last     int       // steps of the last commit
-	largest  int       // bytes of the largest value
-	reserved int       // bytes that are kept for when the file is full
+	timer    *time.Timer
+	last     int // steps of the last commit
+	late     int // commits without waiting when they last did not come
+	pause    int // commits until the next time
+	largest  int // bytes of the largest value
+	reserved int // bytes that are kept for when the file is full
 }
 
 // newWriter returns the writer of f. Run it.
@@ -62,7 +66,14 @@ func (w *writer) submit(s *step) {
 		return
 	}
 	w.queue = append(w.queue, s)
+	due := len(w.queue) >= w.want
 	w.mu.Unlock()
+	if due {
+		w.signal()
+	}
+}
+
+func (w *writer) signal() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -74,10 +85,7 @@ func (w *writer) stop() {
 	w.mu.Lock()
 	w.stopped = true
 	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	w.signal()
 	<-w.ended
 }
 
@@ -91,6 +99,8 @@ func (w *writer) abandon() {
 
 func (w *writer) run() {
 	defer close(w.ended)
+	w.timer = time.NewTimer(linger)
+	w.timer.Stop()
 	debug.SetPanicOnFault(true) // a fault in the mapped file must not kill the process
 	for range w.wake {
 		for {
@@ -99,6 +109,7 @@ func (w *writer) run() {
 				if stopped {
 					return
 				}
+				w.last = 0 // nobody has come again
 				break
 			}
 			w.write(batch)
@@ -111,6 +122,7 @@ func (w *writer) take() ([]*step, bool) {
 	w.linger()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.want = 0
 	n, size := 0, 0
 	for n < len(w.queue) && n < maxSteps && (n == 0 || size < maxBytes) {
 		size += w.queue[n].size
@@ -126,32 +138,61 @@ func (w *writer) take() ([]*step, bool) {
 // linger waits, for a moment, for the callers of the last commit to come again,
 // if there are others waiting already or there were several. Without it, those
 // that wait for a commit fall into two halves, which take turns. Who is alone
-// never waits.
+// never waits. It leaves the processor to those it waits for; where they do not
+// come it is not tried again for some commits, and for more each time.
 func (w *writer) linger() {
-	queued, _ := w.queued()
-	want := w.last + queued
-	if queued == 0 || want <= 1 {
-		want = w.last
-	}
-	if want <= 1 {
+	if w.pause > 0 {
+		w.pause--
 		return
 	}
-	begin := time.Now()
-	for i := 0; time.Since(begin) < linger; i++ {
-		if i == 100 && time.Now().Equal(begin) {
-			return // time stands still, as in a test's bubble
-		}
-		if n, stopped := w.queued(); n >= want || stopped {
+	if !w.expect() {
+		return
+	}
+	w.timer.Reset(linger)
+	defer w.timer.Stop()
+	for again := true; ; again = false {
+		n := w.queued()
+		select {
+		case <-w.wake:
+			w.late = 0
 			return
+		case <-w.timer.C:
 		}
-		runtime.Gosched()
+		if again && w.queued() > n {
+			w.timer.Reset(linger) // they are coming
+			continue
+		}
+		w.late = min(max(1, 2*w.late), maxPause)
+		w.pause = w.late
+		return
 	}
 }
 
-func (w *writer) queued() (n int, stopped bool) {
+// expect sets how many steps are waited for, and reports whether there are
+// fewer.
+func (w *writer) expect() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.queue), w.stopped
+	n := len(w.queue)
+	want := w.last + n
+	if n == 0 || want <= 1 {
+		want = w.last
+	}
+	if want <= 1 || n >= want || w.stopped {
+		return false
+	}
+	w.want = want
+	select {
+	case <-w.wake: // of those that are here
+	default:
+	}
+	return true
+}
+
+func (w *writer) queued() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue)
 }
 
 // write commits batch, without the new messages if the file is full, and tells
@@ -222,20 +263,21 @@ func end(batch []*step, err error) {
 	}
 }
 
-// commit writes batch in one transaction. New messages come with the room that
+// commit writes steps in one transaction. New messages come with the room that
 // the others will need when the file is full.
-func (w *writer) commit(batch []*step) error {
-	if len(batch) == 0 {
+func (w *writer) commit(steps []*step) error {
+	if len(steps) == 0 {
 		return nil
 	}
 	reserved, largest, adds := w.reserved, w.largest, false
-	for _, s := range batch {
+	for _, s := range steps {
 		largest = max(largest, s.largest)
 		adds = adds || s.refusable
 	}
 	err := w.update(func(tx *bbolt.Tx) (err error) {
-		for _, s := range batch {
-			if err := s.apply(tx); err != nil {
+		b := newBatch(tx)
+		for _, s := range steps {
+			if err := b.apply(s); err != nil {
 				return err
 			}
 		}

@@ -34,6 +34,28 @@ type change struct {
 	taken   int           // of the reserved
 	sub     *subscription // whose deliveries are settled
 	credits int           // how many
+
+	first *hold // room for one, if there is a journal
+}
+
+// A journaled is a change with room for what it needs if it is of one message.
+type journaled struct {
+	change
+	in     [1]posting
+	out    [1]departure
+	queues [1]*queue
+	holds  [1]*hold
+	hold   hold
+	tasks  [1]*task
+}
+
+func newJournaled(sp *space) *change {
+	j := &journaled{change: change{space: sp, ended: make(chan struct{})}}
+	c := &j.change
+	c.in, c.out, c.queues, c.holds = j.in[:0], j.out[:0], j.queues[:0], j.holds[:0]
+	c.first = &j.hold
+	c.first.tasks = j.tasks[:0]
+	return c
 }
 
 // errHeld is what a decision says that must be made again: see change.blocked.
@@ -43,7 +65,7 @@ var changes = sync.Pool{New: func() any { return new(change) }}
 
 func (sp *space) begin() *change {
 	if sp.store.options.Journal != nil {
-		return &change{space: sp, ended: make(chan struct{})}
+		return newJournaled(sp)
 	}
 	c := changes.Get().(*change)
 	c.space = sp
@@ -98,7 +120,12 @@ func (c *change) hold(sh *shard, e *entry) {
 		return
 	}
 	sh.read(e)
-	h := &hold{change: c, shard: sh, entry: e, expires: e.expires, kept: e.kept}
+	h := c.first
+	if h == nil {
+		h = new(hold)
+	}
+	c.first = nil
+	*h = hold{change: c, shard: sh, entry: e, expires: e.expires, kept: e.kept, tasks: h.tasks}
 	if e.record != nil {
 		h.recorded, h.record = true, *e.record
 	}
@@ -138,13 +165,15 @@ func (c *change) commit(ctx context.Context, locked lockSet, now instant) error 
 			now = c.queues.lock(c.space.store)
 			locked = c.queues
 		}
-		c.apply(now)
-		locked.unlock(now)
-		c.release(true)
+		c.finish(true, locked, now)
 		return nil
 	}
 	locked.unlock(now)
 	c.step.Commit(c.refusable, c.end)
+	if ctx.Done() == nil {
+		<-c.ended
+		return c.err
+	}
 	select {
 	case <-c.ended:
 		return c.err
@@ -158,14 +187,29 @@ func (c *change) end(err error) {
 	store := c.space.store
 	store.check(err)
 	c.err = err
-	now := c.queues.lock(store)
-	if err == nil {
+	c.finish(err == nil, c.queues, c.queues.lock(store))
+}
+
+// finish applies or undoes c and lets go of the entries. The queues, which are
+// locked, are unlocked, but not before: who takes a task would find it held.
+func (c *change) finish(applied bool, locked lockSet, now instant) {
+	if applied {
 		c.apply(now)
 	} else {
 		c.undo(now)
 	}
-	c.queues.unlock(now)
-	c.release(err == nil)
+	for _, h := range c.holds {
+		h.release(applied)
+	}
+	locked.unlock(now)
+	for _, h := range c.holds {
+		for _, t := range h.waiting {
+			t.queue.resume(t)
+		}
+	}
+	if c.ended != nil {
+		close(c.ended)
+	}
 }
 
 // apply does to the queues, which are locked, what was decided.
@@ -202,17 +246,7 @@ func (c *change) undo(now instant) {
 	}
 }
 
-// release lets go of the entries, as they are now or as they were.
-func (c *change) release(applied bool) {
-	if c.ended == nil {
-		return
-	}
-	for _, h := range c.holds {
-		h.release(applied)
-	}
-	close(c.ended)
-}
-
+// release lets go of the entry, as it is now or as it was.
 func (h *hold) release(applied bool) {
 	h.shard.mu.Lock()
 	e, sh := h.entry, h.shard
@@ -226,12 +260,8 @@ func (h *hold) release(applied bool) {
 	if applied && h.announce {
 		sh.space.announce(e)
 	}
-	waiting := h.waiting
 	sh.tidy(e)
 	sh.mu.Unlock()
-	for _, t := range waiting {
-		t.queue.resume(t)
-	}
 }
 
 // restore makes of the entry what it was.

@@ -59,6 +59,14 @@ func (r *Restorer) Dead(namespace string, seq uint64, m *driver.Message) {
 	d.queue.dead.add(d)
 }
 
+// Records says that there may be records of IDs up to last.
+func (r *Restorer) Records(namespace, last string) {
+	shards := &r.store.space(namespace).shards
+	for i := range shards {
+		shards[i].highest = last
+	}
+}
+
 // Lease restores the lease of a queue.
 func (r *Restorer) Lease(namespace, queue string, lease time.Duration) {
 	r.store.space(namespace).queue(queue).lease = lease

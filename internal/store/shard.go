@@ -18,7 +18,8 @@ type shard struct {
 	entries table
 	next    int64 // no record in RAM expires before, zero if none does at all
 	cached  []cached
-	bytes   int // of the bodies of cached
+	bytes   int    // of the bodies of cached
+	highest string // no id above it rests
 
 	_ [64]byte // keeps the locks of two shards off one cache line
 }
@@ -62,7 +63,7 @@ func (sp *space) key(id string) key {
 // is locked.
 func (k key) find(now int64) *entry {
 	e := k.shard.entries.find(k.hash, k.id)
-	if e == nil && !k.shard.space.durable() {
+	if e == nil && k.id > k.shard.highest {
 		return nil
 	}
 	if e == nil {
@@ -124,6 +125,9 @@ func (sh *shard) tidy(e *entry) {
 func (sh *shard) drop(e *entry) bool {
 	empty := e.held == nil && e.record == nil && e.tasks == nil && e.dead == nil && len(e.watch) == 0
 	if empty {
+		if e.resting {
+			sh.highest = max(sh.highest, e.id)
+		}
 		sh.entries.remove(e)
 	}
 	return empty
