@@ -43,7 +43,7 @@ func (b *Backend) start(ctx context.Context, ss []driver.Start, grants []driver.
 			grants[i].Err = fmt.Errorf("redis: start: %w", err)
 			continue
 		}
-		q, level, entry, generation := "", int64(0), "", int64(0)
+		q, level, entry, generation := "", byte(0), "", uint32(0)
 		if s.Delivery != nil {
 			h, ok := s.Delivery.Handle.(*handle)
 			if !ok || h.sub.broker.conn.prefix != b.conn.prefix {

@@ -38,18 +38,18 @@ func flag(on bool, bit byte) byte {
 
 func appendShort(b []byte, s string) []byte { return append(append(b, byte(len(s))), s...) }
 
-const messageHead = 17
+const fixedHead = 17 // bytes of a message before its ID
 
 // decodeMessage fills d, but for its queue and count.
 func decodeMessage(b []byte, d *driver.Delivery) error {
-	if len(b) < messageHead {
+	if len(b) < fixedHead {
 		return wire.ErrDamaged
 	}
 	d.Once, d.NoRecord = b[0]&1 != 0, b[0]&2 != 0
 	for i, v := range []*uint32{&d.Epoch, &d.Seq, &d.Attempt, &d.Deliveries} {
 		*v = binary.BigEndian.Uint32(b[1+4*i:])
 	}
-	r := wire.Decoder{B: b[messageHead:]}
+	r := wire.Decoder{B: b[fixedHead:]}
 	d.ID, d.Copy = short(&r), short(&r)
 	d.Deadline, d.ParkedSince = r.Int(), r.Int()
 	d.Priority = uint8(r.Uint())

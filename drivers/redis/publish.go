@@ -2,13 +2,15 @@ package redis
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/chicory-go/chicory/driver"
 )
 
 // perMessage is how many arguments a script takes for a message, see lua/add.lua.
-const perMessage = 10
+const perMessage = 3
 
 // Publish implements [driver.Broker].
 func (b *Broker) Publish(ctx context.Context, msgs []*driver.Message) error {
@@ -34,8 +36,7 @@ func messageSize(m *driver.Message) int {
 
 func (b *Broker) publish(ctx context.Context, msgs []*driver.Message) error {
 	errs := make([]error, len(msgs))
-	args := make([]any, 1, 1+perMessage*len(msgs))
-	args[0] = b.covers()
+	args := arguments{args: make([]any, 0, perMessage*len(msgs))}
 	var sent []int
 	for i, m := range msgs {
 		if errs[i] = checkMessage(m); errs[i] == nil {
@@ -44,13 +45,14 @@ func (b *Broker) publish(ctx context.Context, msgs []*driver.Message) error {
 			}
 		}
 		if errs[i] == nil {
-			args, sent = b.conn.appendMessage(args, m, b.covering.Load()), append(sent, i)
+			b.conn.appendMessage(&args, m, b.covering.Load())
+			sent = append(sent, i)
 		}
 	}
 	if len(sent) == 0 {
 		return driver.Batch(errs)
 	}
-	value, err := b.call(ctx, publishScript, args...)
+	value, err := b.call(ctx, publishScript, args.after(b.conn.prefix, b.covers())...)
 	var answers string
 	if err == nil {
 		answers, err = codes(value, len(sent))
@@ -100,22 +102,60 @@ func checkUpdate(u *driver.Update) error {
 // tracked reports whether the ID of m is known while m lives.
 func tracked(m *driver.Message) bool { return !m.NoRecord || m.Once }
 
+// arguments are those of a script whose items name queues by their number.
+type arguments struct {
+	queues []any
+	args   []any
+}
+
+// queue returns the number of a queue, from 1.
+func (a *arguments) queue(key string) uint16 {
+	for i, q := range a.queues {
+		if q == key {
+			return uint16(i + 1)
+		}
+	}
+	a.queues = append(a.queues, key)
+	return uint16(len(a.queues))
+}
+
+func (a *arguments) add(args ...any) { a.args = append(a.args, args...) }
+
+// after returns all arguments: first, the queues, the items.
+func (a *arguments) after(first ...any) []any {
+	return slices.Concat(first, []any{len(a.queues)}, a.queues, a.args)
+}
+
 // appendMessage appends what lua/add.lua wants of m.
-func (c *conn) appendMessage(args []any, m *driver.Message, covering bool) []any {
-	q := c.queueKey(m.Queue)
-	update := any("")
+func (c *conn) appendMessage(args *arguments, m *driver.Message, covering bool) {
+	q := args.queue(c.queueKey(m.Queue))
+	update := []byte{}
 	if covering && m.Record != nil {
 		update = encodeUpdate(m.Record)
 	}
 	if m.Dead != nil {
-		return append(args, "d", q, c.idKey(m.ID), m.ID, m.Dead.LastAt, "", m.Epoch, m.Seq, encodeDead(m), update)
+		args.add(deadHead(q, m), encodeDead(m), update)
+		return
 	}
-	kind := "u"
-	if tracked(m) {
-		kind = "t"
-	}
-	name := c.copyName()
-	return append(args, kind, q, c.idKey(m.ID), level(m.Priority), millis(m.Delay), name, m.Epoch, m.Seq, encodeMessage(m, name), update)
+	args.add(messageHead(q, m), encodeMessage(m, c.copyName()), update)
+}
+
+// messageHead and deadHead are heads of lua/add.lua.
+
+func messageHead(q uint16, m *driver.Message) []byte {
+	b := append(make([]byte, 0, 12), 'm')
+	b = binary.BigEndian.AppendUint16(b, q)
+	b = append(b, byte(level(m.Priority)))
+	return binary.BigEndian.AppendUint64(b, uint64(millis(m.Delay)))
+}
+
+func deadHead(q uint16, m *driver.Message) []byte {
+	b := append(make([]byte, 0, 20+len(m.ID)), 'd')
+	b = binary.BigEndian.AppendUint16(b, q)
+	b = binary.BigEndian.AppendUint64(b, uint64(m.Dead.LastAt))
+	b = binary.BigEndian.AppendUint32(b, m.Epoch)
+	b = binary.BigEndian.AppendUint32(b, m.Seq)
+	return appendShort(b, m.ID)
 }
 
 // enlist has the queues of msgs listed, once per connection.

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"time"
 
@@ -44,7 +45,7 @@ func updateSize(u *driver.Update) int {
 func (s *subscription) settle(ctx context.Context, ss []driver.Settlement) error {
 	c, covering := s.broker.conn, s.broker.covering.Load()
 	errs := make([]error, len(ss))
-	args := []any{c.prefix, s.broker.covers()}
+	args := arguments{args: make([]any, 0, perMessage*len(ss))}
 	var sent []int
 	for i := range ss {
 		h := s.handleOf(ss[i].Delivery)
@@ -57,12 +58,13 @@ func (s *subscription) settle(ctx context.Context, ss []driver.Settlement) error
 		}
 		h.settling.Add(1)
 		defer h.settling.Add(-1)
-		args, sent = c.appendSettlement(args, h, &ss[i], covering), append(sent, i)
+		c.appendSettlement(&args, h, &ss[i], covering)
+		sent = append(sent, i)
 	}
 	if len(sent) == 0 {
 		return driver.Batch(errs)
 	}
-	value, err := c.run(ctx, settleScript, args...)
+	value, err := c.run(ctx, settleScript, args.after(c.prefix, s.broker.covers())...)
 	var answers string
 	if err == nil {
 		answers, err = codes(value, len(sent))
@@ -97,27 +99,29 @@ func checkSettlement(s *driver.Settlement) error {
 }
 
 // appendSettlement appends what lua/settle.lua wants of s.
-func (c *conn) appendSettlement(args []any, h *handle, s *driver.Settlement, covering bool) []any {
-	action, update := "a", any("")
-	if s.Action == driver.Release {
-		action = "r"
-	}
+func (c *conn) appendSettlement(args *arguments, h *handle, s *driver.Settlement, covering bool) {
+	update := []byte{}
 	if covering && s.Record != nil {
 		update = encodeUpdate(s.Record)
 	}
-	args = append(args, h.key, h.level, h.entry, h.generation, action, millis(s.Delay), tracks(h.tracked)+h.id, update, len(s.Then))
+	args.add(settlementHead(args.queue(h.key), h, s), h.entry, update)
 	for _, m := range s.Then {
-		args = c.appendMessage(args, m, false)
+		c.appendMessage(args, m, false)
 	}
-	return args
 }
 
-// tracks says whether what is known of an ID knows of the message.
-func tracks(tracked bool) string {
-	if tracked {
-		return "t"
+// settlementHead is the head of lua/settle.lua.
+func settlementHead(q uint16, h *handle, s *driver.Settlement) []byte {
+	action := byte('a')
+	if s.Action == driver.Release {
+		action = 'r'
 	}
-	return "u"
+	b := binary.BigEndian.AppendUint16(make([]byte, 0, 20+len(h.id)), q)
+	b = append(b, h.level, action, flag(h.tracked, 1))
+	b = binary.BigEndian.AppendUint32(b, h.generation)
+	b = binary.BigEndian.AppendUint64(b, uint64(millis(s.Delay)))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(s.Then)))
+	return appendShort(b, h.id)
 }
 
 // Extend implements [driver.Subscription].

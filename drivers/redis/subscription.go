@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -354,9 +355,9 @@ func (s *subscription) credit(n int) {
 type handle struct {
 	sub        *subscription
 	key        string // of the queue
-	level      int64
+	level      byte
 	entry      string
-	generation int64
+	generation uint32
 	id         string
 	tracked    bool
 	settling   atomic.Int32
@@ -393,7 +394,10 @@ func (s *subscription) handleOf(d *driver.Delivery) *handle {
 	return nil
 }
 
-const perClaim = 6 // values of a delivery
+const (
+	perClaim  = 3  // values of a delivery, see lua/claim.lua
+	claimHead = 11 // bytes of the first
+)
 
 // deliveries makes deliveries of the reply to a claim.
 func (s *subscription) deliveries(value any, shares []share) ([]*driver.Delivery, time.Duration, error) {
@@ -409,16 +413,17 @@ func (s *subscription) deliveries(value any, shares []share) ([]*driver.Delivery
 	var ds []*driver.Delivery
 	until := time.Now().Add(s.lease)
 	for i := 1; i < len(vs); i += perClaim {
-		index, _ := vs[i].(int64)
-		level, _ := vs[i+1].(int64)
-		entry, _ := vs[i+2].(string)
-		generation, _ := vs[i+3].(int64)
-		count, _ := vs[i+4].(int64)
-		blob, _ := vs[i+5].(string)
-		sh := shares[index-1]
-		d := &driver.Delivery{Count: int(count)}
+		head, _ := vs[i].(string)
+		entry, _ := vs[i+1].(string)
+		blob, _ := vs[i+2].(string)
+		if len(head) != claimHead {
+			return nil, 0, fmt.Errorf("redis: a claim is answered by %v", value)
+		}
+		b := []byte(head)
+		sh := shares[binary.BigEndian.Uint16(b)-1]
+		d := &driver.Delivery{Count: int(binary.BigEndian.Uint32(b[7:]))}
 		d.Queue = sh.name
-		h := &handle{sub: s, key: sh.key, level: level, entry: entry, generation: generation, until: until}
+		h := &handle{sub: s, key: sh.key, level: b[2], entry: entry, generation: binary.BigEndian.Uint32(b[3:]), until: until}
 		if err := decodeMessage([]byte(blob), d); err != nil {
 			s.broker.conn.log.Error("redis: a message is damaged, and stays where it is", "queue", sh.name, "entry", entry, "error", err)
 			continue

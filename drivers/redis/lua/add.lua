@@ -1,18 +1,23 @@
 -- add stores a message from ARGV[i] on, which is
---   kind: u untracked, t tracked, d dead letter
---   q, key of the id, level, delay in ms, name, epoch, seq, message, update or ''
--- It returns the code, 0 or D for a duplicate, and counts in woken who is to be
--- told. Of a dead letter, level is the id, and delay the moment of death.
-local ADD = 10
+--   head: kind(1), m a message, d a dead letter; then number of its queue from 1 (2) and
+--     of a message     level(1) delay(8), ms
+--     of a dead letter moment of death(8), Unix ms; epoch(4) seq(4) id(1+)
+--   the message, and its update or ''
+-- It returns the code, 0 or D for a duplicate, and counts in woken who is to be told. The
+-- script says, beforehand, where in ARGV the queues are: after queues_at.
+local ADD = 3
+local queues_at
 
-local function bury(q, id, epoch, seq, at, blob, update, key, now)
+local function bury(prefix, q, head, blob, update, now)
+  local at, epoch, seq, id = struct.unpack('>I8I4I4Bc0', head, 4)
   local k = string.format('%010d', epoch) .. id
   if redis.call('HSETNX', q .. ':dm', k, blob) == 0 then return end
-  redis.call('ZADD', q .. ':d', at, k)
+  redis.call('ZADD', q .. ':d', string.format('%.0f', at), k)
   local eps = redis.call('HGET', q .. ':di', id)
   redis.call('HSET', q .. ':di', id, (eps and eps .. ' ' or '') .. string.format('%010d', epoch))
+  local key = prefix .. ':r:{' .. id .. '}'
   local r = read(key, now)
-  enter(r, tonumber(epoch), tonumber(seq))
+  enter(r, epoch, seq)
   if update ~= '' then
     local u = unpack_update(update)
     if not check_update(r, u, false) then follow(r, u, now, false) end
@@ -20,25 +25,32 @@ local function bury(q, id, epoch, seq, at, blob, update, key, now)
   write(key, r)
 end
 
-local function add(i, now, covering, woken)
-  local kind, q, key = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local update = covering and ARGV[i + 9] or ''
+-- admit enters a message with what is known of its id, unless that has one as new.
+local function admit(key, e, s, update, now)
+  if update ~= '' and redis.call('EXISTS', key) == 0 and publish_new(key, e, s, update, now) then return true end
+  local r = read(key, now)
+  if alive(r, e, s) then return false end
+  if update ~= '' then
+    if check_publish(r, e, s) then return false end
+    local u = unpack_update(update)
+    if not check_update(r, u, false) then follow(r, u, now, false) end
+  end
+  enter(r, e, s)
+  write(key, r)
+  return true
+end
+
+local function add(prefix, i, now, covering, woken)
+  local head, blob, update = ARGV[i], ARGV[i + 1], covering and ARGV[i + 2] or ''
+  local kind, index = struct.unpack('>c1I2', head)
+  local q = ARGV[queues_at + index]
   if kind == 'd' then
-    bury(q, ARGV[i + 3], ARGV[i + 6], ARGV[i + 7], ARGV[i + 4], ARGV[i + 8], update, key, now)
+    bury(prefix, q, head, blob, update, now)
     return '0'
   end
-  if kind == 't' then
-    local e, s = tonumber(ARGV[i + 6]), tonumber(ARGV[i + 7])
-    local r = read(key, now)
-    if alive(r, e, s) then return 'D' end
-    if update ~= '' then
-      if check_publish(r, e, s) then return 'D' end
-      local u = unpack_update(update)
-      if not check_update(r, u, false) then follow(r, u, now, false) end
-    end
-    enter(r, e, s)
-    write(key, r)
-  end
-  woken[q] = (woken[q] or 0) + put(q, ARGV[i + 3], tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 8], now)
+  local level, delay = struct.unpack('>BI8', head, 4)
+  local flags, e, s, _, _, id, name = struct.unpack('>BI4I4I4I4Bc0Bc0', blob)
+  if (flags ~= 2) and not admit(prefix .. ':r:{' .. id .. '}', e, s, update, now) then return 'D' end
+  woken[q] = (woken[q] or 0) + put(q, level, delay, name, blob, now)
   return '0'
 end

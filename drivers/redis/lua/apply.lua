@@ -13,7 +13,7 @@ for i = 2, #ARGV, 2 do
   else
     follow(r, u, now, false)
     local v = write(key, r)
-    if r.st >= SUCCESS then announce(prefix, id, r, v) end
+    if r.st >= SUCCESS then announce(prefix, id, r.to, v) end
   end
   codes[#codes + 1] = refused or '0'
 end

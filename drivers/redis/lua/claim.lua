@@ -2,7 +2,7 @@
 -- lease in ms, how many it was for that it is registered as waiting, 0 if it is not,
 -- whether to look for leases that ran out (1 or 0); then queues in the order in which they are served: q, share.
 -- It returns the ms until something is due, -1 if nothing is, and per message: number of the
--- queue from 1, level, entry, generation, count, message. If there is none, who asks waits.
+-- queue from 1 (2) level(1) generation(4) count(4); entry; message. If there is none, who asks waits.
 local prefix, channel, token, want = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local covering, lease = ARGV[5] == '1', tonumber(ARGV[6])
 local now, us = clock()
@@ -42,6 +42,16 @@ local function reclaim(q)
   return n
 end
 
+-- refused drops a message that its record forbids to hand out.
+local function refused(q, level, sid, gen, key, r)
+  redis.call('XACK', q .. ':s' .. level, 'g', sid)
+  redis.call('XDEL', q .. ':s' .. level, sid)
+  if gen > 0 then redis.call('HDEL', q .. ':x', member(level, sid)) end
+  meet(r, now)
+  leave(r)
+  write(key, r)
+end
+
 -- accept hands a message out, unless its record refuses that.
 local function accept(index, q, level, sid, blob, gen, deaths)
   local flags, e, s, attempt, deliveries, id, copy = struct.unpack('>BI4I4I4I4Bc0Bc0', blob)
@@ -49,28 +59,18 @@ local function accept(index, q, level, sid, blob, gen, deaths)
   local once, norecord = flags % 2 >= 1, flags % 4 >= 2
   if covering and not norecord then
     local key = prefix .. ':r:{' .. id .. '}'
-    local r = read(key, now)
-    if check_claim(r, e, s) then
-      redis.call('XACK', q .. ':s' .. level, 'g', sid)
-      redis.call('XDEL', q .. ':s' .. level, sid)
-      if gen > 0 then redis.call('HDEL', q .. ':x', member(level, sid)) end
-      meet(r, now)
-      leave(r)
-      write(key, r)
-      return
-    end
-    if not once and check_start(r, e, s, copy, count, false) ~= STALE then
-      begin(r, e, s, attempt, copy, count, false, now, us)
-      write(key, r)
+    if once or count > 1 or not start_only(key, e, s, attempt, copy, now, us) then
+      local r = read(key, now)
+      if check_claim(r, e, s) then return refused(q, level, sid, gen, key, r) end
+      if not once and check_start(r, e, s, copy, count, false) ~= STALE then
+        begin(r, e, s, attempt, copy, count, false, now, us)
+        write(key, r)
+      end
     end
   end
   taken, bytes = taken + 1, bytes + #blob
-  out[#out + 1] = index
-  out[#out + 1] = level
-  out[#out + 1] = sid
-  out[#out + 1] = gen
-  out[#out + 1] = count
-  out[#out + 1] = blob
+  local n = #out
+  out[n + 1], out[n + 2], out[n + 3] = struct.pack('>I2BI4I4', index, level, gen, count), sid, blob
 end
 
 -- fresh hands out up to n messages of a level that nobody had yet, and reports

@@ -78,6 +78,55 @@ local function write(key, r)
   return v
 end
 
+-- What follows is done for nearly all messages: of those whose id nobody else has
+-- anything to do with. It does as the rules would, without a table of the fields.
+-- Each returns nothing if it does not apply.
+local ALIVE, HEAD = '>BI4I4BBI4I4I4I4I8I8', 75
+
+-- publish_new stores under key, which is new, a record of an update that is not
+-- provisional, of a message of the same version.
+local function publish_new(key, e, s, update, now)
+  local st, fl, ue, us, at, run, ttl, due, to, pos = struct.unpack('>BBI4I4I4I8I8I8I2c0', update)
+  if st ~= PENDING or fl > 1 or ue ~= e or us ~= s or due > now then return end
+  redis.call('SET', key, struct.pack(FIXED, 1, e, s, st, fl, e, s, at, 0, run, now + SAFETY_AGE, now, 0, 0, 0) ..
+    struct.pack('>BI2c0', 0, #to, to) .. string.sub(update, pos))
+  return true
+end
+
+-- start_only starts the only message of an id, at its first delivery.
+local function start_only(key, e, s, at, copy, now, us)
+  local v = redis.call('GET', key)
+  if not v then return end
+  local n, ae, as, st, fl, re, rs, _, _, run, ex = struct.unpack(ALIVE, v)
+  if n ~= 1 or st ~= PENDING or fl ~= 0 or re ~= e or rs ~= s or run >= us or now >= ex then return end
+  local old, to = struct.unpack('>Bc0I2c0', v, HEAD + 1)
+  redis.call('SET', key, struct.pack('>BI4I4BBI4I4I4I4I8I8', 1, ae, as, STARTED, 0, e, s, at, 1, us, now + SAFETY_AGE) ..
+    string.sub(v, 44, 51) .. struct.pack('>I8', now) .. string.sub(v, 60, 67) ..
+    struct.pack('>I8Bc0I2c0', 0, #copy, copy, #to, to))
+  return true
+end
+
+-- finish_only ends the only message of an id with the verdict of its delivery, and
+-- returns what it stored and whom to tell.
+local function finish_only(key, update, now)
+  local v = redis.call('GET', key)
+  if not v then return end
+  local n, ae, as, st, fl, e, s, _, c, run, ex = struct.unpack(ALIVE, v)
+  local ust, ufl, ue, us, at, urun, ttl, _, uto, upos = struct.unpack('>BBI4I4I4I8I8I8I2c0', update)
+  if n ~= 1 or st ~= PENDING and st ~= STARTED or fl > 1 or ue ~= e or us ~= s or now >= ex or ust < SUCCESS or ufl > 1 then return end
+  local copy, to = struct.unpack('>Bc0I2c0', v, HEAD + 1)
+  if uto ~= '' then to = uto end
+  ex = ttl > 0 and now + ttl or 0
+  v = struct.pack(ALIVE, 0, ae, as, ust, ufl, e, s, at, c, math.max(run, urun), ex) .. string.sub(v, 44, 67) ..
+    struct.pack('>I8Bc0I2c0', now, #copy, copy, #to, to) .. string.sub(update, upos)
+  if ex == 0 then
+    redis.call('SET', key, v)
+  else
+    redis.call('SET', key, v, 'PXAT', string.format('%.0f', ex + SKELETON_AGE))
+  end
+  return v, to
+end
+
 local function older(e, s, r) return e < r.e or e == r.e and s < r.s end
 local function newer(e, s, r) return e > r.e or e == r.e and s > r.s end
 
@@ -226,12 +275,15 @@ local function meet(r, now)
   return true
 end
 
--- announce pushes the terminal record v of id.
-local function announce(prefix, id, r, v)
+-- announce pushes the terminal record v of id to whom it is to be told, and to those
+-- who watch.
+local watching
+local function announce(prefix, id, to, v)
   local payload = 'r' .. struct.pack('>Bc0', #id, id)
   if #v <= 16384 then payload = payload .. v end
-  if r.to ~= '' then redis.call('PUBLISH', r.to, payload) end
-  if redis.call('EXISTS', prefix .. ':watching') == 1 then
+  if to ~= '' then redis.call('PUBLISH', to, payload) end
+  watching = watching or redis.call('EXISTS', prefix .. ':watching')
+  if watching == 1 then
     redis.call('PUBLISH', prefix .. ':n:' .. id, payload)
   end
 end

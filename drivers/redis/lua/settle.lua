@@ -1,59 +1,89 @@
--- ARGV: prefix, covering (1 or 0), then settlements:
---   q, level, entry, generation, action (a ack, r release), delay in ms, t or u (tracked or
---   not) and the id, update or '', number of messages that follow, and these as add has them.
+-- ARGV: prefix, covering (1 or 0), number of queues, these, then settlements:
+--   head: number of the queue from 1 (2) level(1) action(1, a ack, r release) tracked(1, 1 or 0)
+--     generation(4) delay(8, ms) number of messages that follow(2) id(1+)
+--   entry, update or '', and the messages that follow as add has them.
 -- It returns a code for each: 0, L lost, S stale (acknowledged without what follows),
 -- T started (nothing changed).
 local prefix, covering = ARGV[1], ARGV[2] == '1'
+queues_at = 3
 drains(prefix)
 local now = clock()
-local woken, codes, gone = {}, {}, {}
+local woken, codes = {}, {}
+local gone = {} -- entries that were acknowledged, by stream
+local given = {} -- whether a queue has entries with a generation
 
-local function settle(i, follows, n)
-  local q, level, sid, gen = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
+-- current reports whether an entry of a queue has the generation.
+local function current(q, level, sid, gen)
+  if given[q] == nil then given[q] = redis.call('EXISTS', q .. ':x') == 1 end
+  if not given[q] then return gen == 0 end
+  return generation(q, level, sid) == gen
+end
+
+-- acknowledge ends a delivery, and reports whether it had the entry.
+local function acknowledge(q, level, sid, gen)
   local stream = q .. ':s' .. level
-  if generation(q, level, sid) ~= gen then return 'L' end
-  local tracked, id = string.sub(ARGV[i + 6], 1, 1) == 't', string.sub(ARGV[i + 6], 2)
-  local key = prefix .. ':r:{' .. id .. '}'
+  if redis.call('XACK', stream, 'g', sid) == 0 then return false end
+  gone[stream] = gone[stream] or {}
+  table.insert(gone[stream], sid)
+  if gen > 0 then redis.call('HDEL', q .. ':x', member(level, sid)) end
+  return true
+end
+
+-- settle settles from ARGV[i] on. It returns the code, and how many messages follow.
+local function settle(i)
+  local index, level, action, tracked, gen, delay, n, id = struct.unpack('>I2Bc1BI4I8I2Bc0', ARGV[i])
+  local q, sid, stays, acknowledged = ARGV[queues_at + index], ARGV[i + 1], action == 'r', false
+  local key, update = prefix .. ':r:{' .. id .. '}', covering and ARGV[i + 2] or ''
+  if not current(q, level, sid, gen) then return 'L', n end
+  if not stays and update ~= '' and string.byte(update) >= SUCCESS then
+    if not acknowledge(q, level, sid, gen) then return 'L', n end
+    acknowledged = true
+    local v, to
+    if tracked == 1 and n == 0 then v, to = finish_only(key, update, now) end
+    if v then
+      announce(prefix, id, to, v)
+      return '0', n
+    end
+  end
   local r, u, refused
-  if covering and ARGV[i + 7] ~= '' then
-    u = unpack_update(ARGV[i + 7])
+  if update ~= '' then
+    u = unpack_update(update)
     r = read(key, now)
     refused = check_update(r, u, true)
     if refused == BEGUN then
-      if #redis.call('XPENDING', stream, 'g', sid, sid, 1) == 0 then return 'L' end
-      return BEGUN
+      if #redis.call('XPENDING', q .. ':s' .. level, 'g', sid, sid, 1) == 0 then return 'L', n end
+      return BEGUN, n
     end
   end
-  local stays = ARGV[i + 4] == 'r' and not refused
+  stays = stays and not refused
   if stays then
-    local delay = tonumber(ARGV[i + 5])
-    if not free(q, level, sid, delay > 0 and due(now, delay) or 0, 0) then return 'L' end
+    if not free(q, level, sid, delay > 0 and due(now, delay) or 0, 0) then return 'L', n end
+    given[q] = true
     woken[q] = (woken[q] or 0) + 1
-  else
-    if redis.call('XACK', stream, 'g', sid) == 0 then return 'L' end
-    redis.call('XDEL', stream, sid)
-    if gen > 0 then redis.call('HDEL', q .. ':x', member(level, sid)) end
+  elseif not acknowledged and not acknowledge(q, level, sid, gen) then
+    return 'L', n
   end
-  if u or tracked and not stays then
+  if u or tracked == 1 and not stays then
     r = r or read(key, now)
     if u and not refused then follow(r, u, now, true) end
     if covering and (refused or not u and not stays) then meet(r, now) end
-    if tracked and not stays then leave(r) end
+    if tracked == 1 and not stays then leave(r) end
     local v = write(key, r)
-    if u and not refused and r.st >= SUCCESS then announce(prefix, id, r, v) end
+    if u and not refused and r.st >= SUCCESS then announce(prefix, id, r.to, v) end
   end
-  if refused then return STALE end
-  for f = follows, follows + (n - 1) * ADD, ADD do
-    add(f, now, false, woken)
+  if refused then return STALE, n end
+  for f = 1, n do
+    add(prefix, i + f * ADD, now, false, woken)
   end
-  return '0'
+  return '0', n
 end
 
-local i = 3
+local i = 4 + ARGV[3]
 while i <= #ARGV do
-  local n = tonumber(ARGV[i + 8])
-  codes[#codes + 1] = settle(i, i + 9, n)
-  i = i + 9 + n * ADD
+  local code, n = settle(i)
+  codes[#codes + 1] = code
+  i = i + 3 + n * ADD
 end
+for stream, sids in pairs(gone) do redis.call('XDEL', stream, unpack(sids)) end
 for q, n in pairs(woken) do wake(q, n) end
 return table.concat(codes)
