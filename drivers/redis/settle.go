@@ -72,14 +72,16 @@ func (s *subscription) settle(ctx context.Context, ss []driver.Settlement) error
 	if err != nil && s.broker.closed.Load() {
 		err = driver.ErrClosed
 	}
+	ended := make([]*handle, 0, len(sent))
 	for j, i := range sent {
 		if errs[i] = err; err == nil {
 			errs[i] = verdicts[answers[j]]
 			if !errors.Is(errs[i], driver.ErrStarted) {
-				s.handleOf(ss[i].Delivery).end()
+				ended = append(ended, s.handleOf(ss[i].Delivery))
 			}
 		}
 	}
+	s.release(ended...)
 	return driver.Batch(errs)
 }
 
@@ -171,7 +173,7 @@ func (s *subscription) extend(ctx context.Context, ds []*driver.Delivery) error 
 		}
 		if h := s.handleOf(ds[i]); !settling[i] && h.settling.Load() == 0 { // being settled is not lost
 			errs[i] = driver.ErrLeaseLost
-			h.end()
+			s.release(h)
 		}
 	}
 	return driver.Batch(errs)

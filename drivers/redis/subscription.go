@@ -333,7 +333,7 @@ func (s *subscription) giveBack(late reply, n int, shares []share) {
 	}
 	s.settleAll(context.Background(), ss)
 	for _, d := range ds {
-		s.handleOf(d).end() // whatever became of it: nobody else has it
+		s.release(s.handleOf(d)) // whatever became of it: nobody else has it
 	}
 }
 
@@ -364,16 +364,19 @@ type handle struct {
 	until      time.Time // its lease runs out, at the latest; guarded by sub.mu
 }
 
-// end gives the credit of h back, once.
-func (h *handle) end() {
-	s := h.sub
+// release gives the credit of hs back, of each once, and all together: the next
+// claim is for as many.
+func (s *subscription) release(hs ...*handle) {
+	n := 0
 	s.mu.Lock()
-	_, holds := s.holds[h]
-	delete(s.holds, h)
-	s.mu.Unlock()
-	if holds {
-		s.credit(1)
+	for _, h := range hs {
+		if _, holds := s.holds[h]; holds {
+			delete(s.holds, h)
+			n++
+		}
 	}
+	s.mu.Unlock()
+	s.credit(n)
 }
 
 // renew notes that the lease of h was extended.
