@@ -177,4 +177,5 @@ var verdicts = map[byte]error{
 	'S': driver.ErrStale,
 	'P': driver.ErrSuperseded,
 	'T': driver.ErrStarted,
+	'E': errors.New("redis: what is stored of the task is damaged"),
 }

@@ -241,3 +241,35 @@ func TestWatchAgain(t *testing.T) {
 		n.Unwatch([]string{id})
 	}
 }
+
+// TestDamaged has messages of a batch damaged, and their records: the others are
+// received and settled.
+func TestDamaged(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, sharedServer(t))
+	c := goredis.NewClient(client(p.server))
+	defer c.Close()
+	key := func(id string) string { return p.prefix + ":ns:r:{" + id + "}" }
+	p.publish(message("a"), message("b"))
+	c.XAdd(t.Context(), &goredis.XAddArgs{Stream: p.prefix + ":ns:{q}:s0", Values: []string{"m", "?"}})
+	p.publish(message("c"), message("d"))
+	c.Del(t.Context(), key("b"))
+	c.LPush(t.Context(), key("b"), "of another type")
+	ds, err := p.sub.Receive(t.Context(), 10)
+	if err != nil || len(ds) != 3 || ds[0].ID != "a" || ds[1].ID != "c" || ds[2].ID != "d" {
+		t.Fatalf("received %v, %v, want a, c and d", ds, err)
+	}
+	c.Set(t.Context(), key("c"), "no record", 0)
+	ss := make([]driver.Settlement, len(ds))
+	for i, d := range ds {
+		ss[i] = driver.Settlement{Delivery: d, Record: &driver.Update{ID: d.ID, Attempt: 1, State: driver.Success, TTL: time.Hour}}
+	}
+	err = p.sub.Settle(t.Context(), ss)
+	if driver.ItemError(err, 0, 3) != nil || driver.ItemError(err, 1, 3) == nil || driver.ItemError(err, 2, 3) != nil {
+		t.Errorf("settled: %v, want an error of the second", err)
+	}
+	stats, err := p.broker.Inspect(t.Context(), []string{"q"})
+	if err != nil || stats[0].Ready != 0 || stats[0].Leased != 3 {
+		t.Errorf("%+v, %v, want the three damaged ones leased", stats, err)
+	}
+}

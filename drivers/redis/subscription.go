@@ -428,7 +428,7 @@ func (s *subscription) deliveries(value any, shares []share) ([]*driver.Delivery
 		d.Queue = sh.name
 		h := &handle{sub: s, key: sh.key, level: b[2], entry: entry, generation: binary.BigEndian.Uint32(b[3:]), until: until}
 		if err := decodeMessage([]byte(blob), d); err != nil {
-			s.broker.conn.log.Error("redis: a message is damaged, and stays where it is", "queue", sh.name, "entry", entry, "error", err)
+			s.broker.conn.log.Error("redis: a message or its record is damaged; it stays where it is", "queue", sh.name, "entry", entry, "error", err)
 			continue
 		}
 		h.id, h.tracked = d.ID, tracked(&d.Message)

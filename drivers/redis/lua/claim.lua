@@ -8,6 +8,7 @@ local covering, lease = ARGV[5] == '1', tonumber(ARGV[6])
 local now, us = clock()
 local out, taken, bytes, looked = { -1 }, 0, 0, 0
 local AT_ONCE, MOST_BYTES, MOST_LOOKED = 16, 8 * 1024 * 1024, 2000 -- of a read; of a call, roughly
+local RECLAIMED, MOST_RECLAIMED = 1000, 5000 -- leases at once; in a call
 local waits = channel .. ' ' .. token .. ' '
 
 local function promote(q)
@@ -30,15 +31,17 @@ local function reclaim(q)
   local n = 0
   for level = 2, 0, -1 do
     local key = q .. ':s' .. level
-    if level == 0 or redis.call('EXISTS', key) == 1 then
-      local p = redis.pcall('XPENDING', key, 'g', 'IDLE', lease, '-', '+', 1000, 'l')
-      if not p.err then
-        for _, entry in ipairs(p) do
-          if free(q, level, entry[1], 0, 1) then n = n + 1 end
-        end
+    local found = redis.call('EXISTS', key) == 1 and RECLAIMED or 0
+    while found == RECLAIMED and n < MOST_RECLAIMED do
+      local p = redis.pcall('XPENDING', key, 'g', 'IDLE', lease, '-', '+', RECLAIMED, 'l')
+      if p.err then break end
+      found = #p
+      for _, entry in ipairs(p) do
+        if free(q, level, entry[1], 0, 1) then n = n + 1 end
       end
     end
   end
+  if n >= MOST_RECLAIMED then redis.call('DEL', q .. ':t') end -- there may be more
   return n
 end
 
@@ -73,6 +76,14 @@ local function accept(index, q, level, sid, blob, gen, deaths)
   out[n + 1], out[n + 2], out[n + 3] = struct.pack('>I2BI4I4', index, level, gen, count), sid, blob
 end
 
+-- offer does, too. A message that is damaged, or whose record is, stays leased, and is
+-- answered as an empty one.
+local function offer(index, q, level, sid, blob, gen, deaths)
+  if pcall(accept, index, q, level, sid, blob, gen, deaths) then return end
+  local n = #out
+  out[n + 1], out[n + 2], out[n + 3] = struct.pack('>I2BI4I4', index, level, gen, 0), sid, ''
+end
+
 -- fresh hands out up to n messages of a level that nobody had yet, and reports
 -- how many it looked at.
 local function fresh(index, q, level, n)
@@ -86,7 +97,7 @@ local function fresh(index, q, level, n)
   if not got then return 0 end
   looked = looked + #got[1][2]
   for _, entry in ipairs(got[1][2]) do
-    accept(index, q, level, entry[1], entry[2][2], 0, 0)
+    offer(index, q, level, entry[1], entry[2][2], 0, 0)
   end
   return #got[1][2]
 end
@@ -100,55 +111,64 @@ local function again(index, q, level, sid)
     return
   end
   local gen, deaths = generation(q, level, sid)
-  accept(index, q, level, sid, got[1][2][2], gen, deaths)
+  offer(index, q, level, sid, got[1][2][2], gen, deaths)
 end
 
--- take hands out up to n messages of a queue.
-local function take(index, q, n)
+-- drain hands out messages of a level that nobody had yet, until upto are taken.
+local function drain(index, q, level, upto)
+  while taken < upto and bytes < MOST_BYTES and looked < MOST_LOOKED do
+    local n = math.min(upto - taken, AT_ONCE)
+    if fresh(index, q, level, n) < n then return end
+  end
+end
+
+-- take hands out up to n messages of a queue. Plain is one of which there are none but
+-- those of the lowest level that nobody had yet.
+local function take(index, q, n, plain)
   local upto = taken + n
+  if plain then
+    drain(index, q, 0, upto)
+    return taken >= upto
+  end
   local given = redis.call('ZRANGEBYSCORE', q .. ':f', '-inf', now, 'LIMIT', 0, n)
   for level = 2, 0, -1 do
     for _, m in ipairs(given) do
       local l, sid = unmember(m)
       if l == level and taken < upto and bytes < MOST_BYTES then again(index, q, level, sid) end
     end
-    if level == 0 or redis.call('EXISTS', q .. ':s' .. level) == 1 then
-      while taken < upto and bytes < MOST_BYTES and looked < MOST_LOOKED do
-        if fresh(index, q, level, math.min(upto - taken, AT_ONCE)) == 0 then break end
-      end
-    end
+    if level == 0 or redis.call('EXISTS', q .. ':s' .. level) == 1 then drain(index, q, level, upto) end
   end
   return taken >= upto
 end
 
-local freed, told = {}, {}
+local freed, told, plain, full = {}, {}, {}, {}
 for i = 9, #ARGV, 2 do
   local q = ARGV[i]
   local waited = redis.call('ZREM', q .. ':w', waits .. ARGV[7]) -- always: see drains
   told[i] = waited == 0 and ARGV[7] ~= '0'
-  freed[i] = promote(q)
-  if ARGV[8] == '1' then freed[i] = freed[i] + reclaim(q) end
+  freed[i] = 0
+  if ARGV[8] == '1' then freed[i] = reclaim(q) end
+  plain[i] = redis.call('EXISTS', q .. ':z', q .. ':f', q .. ':s1', q .. ':s2') == 0
+  if not plain[i] then freed[i] = freed[i] + promote(q) end
 end
-local full = {}
 for i = 9, #ARGV, 2 do
   local n = math.min(tonumber(ARGV[i + 1]), want - taken)
-  if n > 0 then full[i] = take((i - 7) / 2, ARGV[i], n) end
+  if n > 0 then full[i] = take((i - 7) / 2, ARGV[i], n, plain[i]) end
 end
 for i = 9, #ARGV, 2 do
-  if full[i] ~= false and want > taken then take((i - 7) / 2, ARGV[i], want - taken) end
+  if full[i] ~= false and want > taken then take((i - 7) / 2, ARGV[i], want - taken, plain[i]) end
 end
 for i = 9, #ARGV, 2 do
   -- Who was told of this queue, and is full with others', has another one told.
   if told[i] and taken >= want then freed[i] = freed[i] + 1 end
   if freed[i] > 0 then wake(ARGV[i], freed[i]) end
 end
+if taken > 0 then return out end
 local next_due
 for i = 9, #ARGV, 2 do
   local q = ARGV[i]
-  if taken == 0 then 
-    redis.call('ZADD', q .. ':w', now, waits .. want)
-    redis.call('PEXPIRE', q .. ':w', 60000) -- of workers that died
-  end
+  redis.call('ZADD', q .. ':w', now, waits .. want)
+  redis.call('PEXPIRE', q .. ':w', 60000) -- of workers that died
   for _, z in ipairs({ ':z', ':f' }) do
     local head = redis.call('ZRANGE', q .. z, 0, 0, 'WITHSCORES')
     if head[2] and (not next_due or tonumber(head[2]) < next_due) then next_due = tonumber(head[2]) end

@@ -59,28 +59,30 @@ local function encode(r)
     struct.pack('>Bc0I2c0', #r.copy, r.copy, #r.to, r.to) .. r.tail
 end
 
+-- store stores v until it goes, for ever if that is 0.
+local function store(key, v, goes)
+  if goes == 0 then
+    redis.call('SET', key, v)
+  else
+    redis.call('SET', key, v, 'PXAT', string.format('%.0f', goes))
+  end
+end
+
 -- write stores r and returns what it stored.
 local function write(key, r)
   if r.st == 0 and r.n == 0 then
     redis.call('DEL', key)
     return
   end
-  local v = encode(r)
-  if r.n > 0 or r.ex == 0 then
-    redis.call('SET', key, v)
-    return v
-  end
-  local until_ = r.ex
-  if r.st >= SUCCESS and not r.held and not r.skel then
-    until_ = until_ + SKELETON_AGE
-  end
-  redis.call('SET', key, v, 'PXAT', string.format('%.0f', until_))
+  local v, goes = encode(r), r.n == 0 and r.ex or 0
+  if goes > 0 and r.st >= SUCCESS and not r.held and not r.skel then goes = goes + SKELETON_AGE end
+  store(key, v, goes)
   return v
 end
 
 -- What follows is done for nearly all messages: of those whose id nobody else has
 -- anything to do with. It does as the rules would, without a table of the fields.
--- Each returns nothing if it does not apply.
+-- Each returns nothing where it does not apply.
 local ALIVE, HEAD = '>BI4I4BBI4I4I4I4I8I8', 75
 
 -- publish_new stores under key, which is new, a record of an update that is not
@@ -106,9 +108,9 @@ local function start_only(key, e, s, at, copy, now, us)
   return true
 end
 
--- finish_only ends the only message of an id with the verdict of its delivery, and
--- returns what it stored and whom to tell.
-local function finish_only(key, update, now)
+-- finished returns what is to be stored once the only message of an id is settled
+-- with a verdict, whom to tell, and when it goes, 0 if never.
+local function finished(key, update, now)
   local v = redis.call('GET', key)
   if not v then return end
   local n, ae, as, st, fl, e, s, _, c, run, ex = struct.unpack(ALIVE, v)
@@ -119,12 +121,7 @@ local function finish_only(key, update, now)
   ex = ttl > 0 and now + ttl or 0
   v = struct.pack(ALIVE, 0, ae, as, ust, ufl, e, s, at, c, math.max(run, urun), ex) .. string.sub(v, 44, 67) ..
     struct.pack('>I8Bc0I2c0', now, #copy, copy, #to, to) .. string.sub(update, upos)
-  if ex == 0 then
-    redis.call('SET', key, v)
-  else
-    redis.call('SET', key, v, 'PXAT', string.format('%.0f', ex + SKELETON_AGE))
-  end
-  return v, to
+  return v, to, ex > 0 and ex + SKELETON_AGE or 0
 end
 
 local function older(e, s, r) return e < r.e or e == r.e and s < r.s end

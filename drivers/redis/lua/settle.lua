@@ -3,7 +3,7 @@
 --     generation(4) delay(8, ms) number of messages that follow(2) id(1+)
 --   entry, update or '', and the messages that follow as add has them.
 -- It returns a code for each: 0, L lost, S stale (acknowledged without what follows),
--- T started (nothing changed).
+-- T started, E damaged (nothing changed).
 local prefix, covering = ARGV[1], ARGV[2] == '1'
 queues_at = 3
 drains(prefix)
@@ -32,15 +32,14 @@ end
 -- settle settles from ARGV[i] on. It returns the code, and how many messages follow.
 local function settle(i)
   local index, level, action, tracked, gen, delay, n, id = struct.unpack('>I2Bc1BI4I8I2Bc0', ARGV[i])
-  local q, sid, stays, acknowledged = ARGV[queues_at + index], ARGV[i + 1], action == 'r', false
+  local q, sid, stays = ARGV[queues_at + index], ARGV[i + 1], action == 'r'
   local key, update = prefix .. ':r:{' .. id .. '}', covering and ARGV[i + 2] or ''
   if not current(q, level, sid, gen) then return 'L', n end
-  if not stays and update ~= '' and string.byte(update) >= SUCCESS then
-    if not acknowledge(q, level, sid, gen) then return 'L', n end
-    acknowledged = true
-    local v, to
-    if tracked == 1 and n == 0 then v, to = finish_only(key, update, now) end
+  if not stays and tracked == 1 and n == 0 and update ~= '' and string.byte(update) >= SUCCESS then
+    local v, to, ex = finished(key, update, now)
     if v then
+      if not acknowledge(q, level, sid, gen) then return 'L', n end
+      store(key, v, ex)
       announce(prefix, id, to, v)
       return '0', n
     end
@@ -60,7 +59,7 @@ local function settle(i)
     if not free(q, level, sid, delay > 0 and due(now, delay) or 0, 0) then return 'L', n end
     given[q] = true
     woken[q] = (woken[q] or 0) + 1
-  elseif not acknowledged and not acknowledge(q, level, sid, gen) then
+  elseif not acknowledge(q, level, sid, gen) then
     return 'L', n
   end
   if u or tracked == 1 and not stays then
@@ -80,7 +79,10 @@ end
 
 local i = 4 + ARGV[3]
 while i <= #ARGV do
-  local code, n = settle(i)
+  local ok, code, n = pcall(settle, i)
+  if not ok then -- what is stored is damaged
+    code, n = 'E', struct.unpack('>I2', ARGV[i], 18)
+  end
   codes[#codes + 1] = code
   i = i + 3 + n * ADD
 end
