@@ -137,11 +137,13 @@ func decodeRecord(id string, b []byte) (*driver.Record, error) {
 	u32 := func(at int) uint32 { return binary.BigEndian.Uint32(b[at:]) }
 	u64 := func(at int) int64 { return int64(binary.BigEndian.Uint64(b[at:])) }
 	r := &driver.Record{Held: b[10]&4 != 0, Skeleton: b[10]&8 != 0, Count: int(u32(23)),
-		PendingAt: u64(43), StartedAt: u64(51), RetriedAt: u64(59), FinishedAt: u64(67)}
+		StartedAt: u64(43), PendingAt: u64(51), RetriedAt: u64(59), FinishedAt: u64(67)}
 	r.Update = driver.Update{ID: id, State: states[b[9]], Once: b[10]&1 != 0, Provisional: b[10]&2 != 0,
 		Epoch: u32(11), Seq: u32(15), Attempt: u32(19), Run: uint64(u64(27))}
 	d := wire.Decoder{B: b[recordHead:]}
-	r.Copy = short(&d)
+	if r.Copy = short(&d); b[10]&16 != 0 {
+		r.Copy = "" // it will be, once it has started
+	}
 	if n := d.Take(2); n != nil {
 		r.ReplyTo = string(d.Take(uint64(binary.BigEndian.Uint16(n))))
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 
 	"github.com/chicory-go/chicory/driver"
@@ -30,8 +31,25 @@ func newScript(parts ...string) *script {
 		}
 		b.Write(text)
 	}
-	sum := sha1.Sum([]byte(b.String()))
-	return &script{b.String(), hex.EncodeToString(sum[:])}
+	text := inline(b.String())
+	sum := sha1.Sum([]byte(text))
+	return &script{text, hex.EncodeToString(sum[:])}
+}
+
+// numbers are lines that give names to numbers.
+var numbers = regexp.MustCompile(`(?m)^local ([A-Z_]+(?:, [A-Z_]+)*) = ([0-9* ]+(?:, [0-9* ]+)*)(?: --.*)?$`)
+
+// inline puts numbers where their names stand: a function that is made pays for
+// every name that it takes from outside, at each run.
+func inline(text string) string {
+	for _, line := range numbers.FindAllStringSubmatch(text, -1) {
+		text = strings.Replace(text, line[0], "", 1)
+		values := strings.Split(line[2], ", ")
+		for i, name := range strings.Split(line[1], ", ") {
+			text = regexp.MustCompile(`\b`+name+`\b`).ReplaceAllString(text, "("+strings.TrimSpace(values[i])+")")
+		}
+	}
+	return text
 }
 
 var (

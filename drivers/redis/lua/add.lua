@@ -26,8 +26,8 @@ local function bury(prefix, q, head, blob, update, now)
 end
 
 -- admit enters a message with what is known of its id, unless that has one as new.
-local function admit(key, e, s, update, now)
-  if update ~= '' and redis.call('EXISTS', key) == 0 and publish_new(key, e, s, update, now) then return true end
+local function admit(key, e, s, name, update, now)
+  if update ~= '' and redis.call('EXISTS', key) == 0 and publish_new(key, e, s, name, update, now) then return true end
   local r = read(key, now)
   if alive(r, e, s) then return false end
   if update ~= '' then
@@ -50,7 +50,7 @@ local function add(prefix, i, now, covering, woken)
   end
   local level, delay = struct.unpack('>BI8', head, 4)
   local flags, e, s, _, _, id, name = struct.unpack('>BI4I4I4I4Bc0Bc0', blob)
-  if (flags ~= 2) and not admit(prefix .. ':r:{' .. id .. '}', e, s, update, now) then return 'D' end
+  if (flags ~= 2) and not admit(prefix .. ':r:{' .. id .. '}', e, s, name, update, now) then return 'D' end
   woken[q] = (woken[q] or 0) + put(q, level, delay, name, blob, now)
   return '0'
 end

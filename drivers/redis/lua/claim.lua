@@ -45,32 +45,51 @@ local function reclaim(q)
   return n
 end
 
--- refused drops a message that its record forbids to hand out.
-local function refused(q, level, sid, gen, key, r)
-  redis.call('XACK', q .. ':s' .. level, 'g', sid)
-  redis.call('XDEL', q .. ':s' .. level, sid)
-  if gen > 0 then redis.call('HDEL', q .. ':x', member(level, sid)) end
-  meet(r, now)
-  leave(r)
-  write(key, r)
+-- kinds are what messages are whose first 17 bytes are the same, which nearly all are.
+local kinds = {}
+local function kind_of(blob)
+  local head = string.sub(blob, 1, 17)
+  local k = kinds[head]
+  if not k then
+    k = {}
+    k.flags, k.e, k.s, k.at, k.deliveries = struct.unpack('>BI4I4I4I4', head)
+    k.pending, k.started = only_pending(k.e, k.s, k.at), only_started(k.e, k.s, k.at, now, us)
+    kinds[head] = k
+  end
+  return k
+end
+
+-- starts has the record say that a message has started. It reports whether it may.
+local function starts(k, q, level, sid, blob, gen, count)
+  local once, id = k.flags % 2 >= 1, string.sub(blob, 19, 18 + string.byte(blob, 18))
+  local key = prefix .. ':r:{' .. id .. '}'
+  if not once and count == 1 and redis.call('GETRANGE', key, 0, 34) == k.pending then
+    redis.call('SETRANGE', key, 9, k.started)
+    return true
+  end
+  local r = read(key, now)
+  if check_claim(r, k.e, k.s) then
+    redis.call('XACK', q .. ':s' .. level, 'g', sid)
+    redis.call('XDEL', q .. ':s' .. level, sid)
+    if gen > 0 then redis.call('HDEL', q .. ':x', member(level, sid)) end
+    meet(r, now)
+    leave(r)
+    write(key, r)
+    return false
+  end
+  local copy = struct.unpack('>Bc0', blob, 19 + #id)
+  if not once and check_start(r, k.e, k.s, copy, count, false) ~= STALE then
+    begin(r, k.e, k.s, k.at, copy, count, false, now, us)
+    write(key, r)
+  end
+  return true
 end
 
 -- accept hands a message out, unless its record refuses that.
 local function accept(index, q, level, sid, blob, gen, deaths)
-  local flags, e, s, attempt, deliveries, id, copy = struct.unpack('>BI4I4I4I4Bc0Bc0', blob)
-  local count = 1 + deliveries + deaths
-  local once, norecord = flags % 2 >= 1, flags % 4 >= 2
-  if covering and not norecord then
-    local key = prefix .. ':r:{' .. id .. '}'
-    if once or count > 1 or not start_only(key, e, s, attempt, copy, now, us) then
-      local r = read(key, now)
-      if check_claim(r, e, s) then return refused(q, level, sid, gen, key, r) end
-      if not once and check_start(r, e, s, copy, count, false) ~= STALE then
-        begin(r, e, s, attempt, copy, count, false, now, us)
-        write(key, r)
-      end
-    end
-  end
+  local k = kind_of(blob)
+  local count = 1 + k.deliveries + deaths
+  if covering and k.flags % 4 < 2 and not starts(k, q, level, sid, blob, gen, count) then return end
   taken, bytes = taken + 1, bytes + #blob
   local n = #out
   out[n + 1], out[n + 2], out[n + 3] = struct.pack('>I2BI4I4', index, level, gen, count), sid, blob

@@ -4,10 +4,10 @@
 --   n(1)                      messages and dead letters alive
 --   epoch(4) seq(4)           the newest of them
 --   state(1)                  of the record: 0 none, 1 PENDING, 2 STARTED, 3 RETRY, 4 and above terminal
---   flags(1)                  1 once, 2 provisional, 4 held, 8 skeleton
+--   flags(1)                  1 once, 2 provisional, 4 held, 8 skeleton, 16 named: see publish_new
 --   epoch(4) seq(4) attempt(4) count(4) run(8)
 --   expires(8)                Unix ms, 0 never: then it becomes a skeleton, or goes
---   pending(8) started(8) retried(8) finished(8)   Unix ms
+--   started(8) pending(8) retried(8) finished(8)   Unix ms
 --   copy(1+) reply-to(2+)
 --   ttl(8), ms, and the rest is the client's: ttl, due, error, content type, body, next
 --
@@ -16,6 +16,7 @@ local PENDING, STARTED, RETRY, SUCCESS, DEAD, CANCELLED = 1, 2, 3, 4, 6, 8
 local SKELETON_AGE = 2 * 3600 * 1000
 local PROVISIONAL_AGE = 600 * 1000
 local SAFETY_AGE = 30 * 24 * 3600 * 1000
+local NAMED, FIXED_SIZE = 16, 75
 local FIXED = '>BI4I4BBI4I4I4I4I8I8I8I8I8I8'
 
 local function clock()
@@ -33,13 +34,14 @@ local function read(key, now)
   end
   local r = {}
   local pos
-  r.n, r.ae, r.as, r.st, r.fl, r.e, r.s, r.at, r.c, r.run, r.ex, r.p, r.sa, r.ra, r.fa, pos = struct.unpack(FIXED, v)
+  r.n, r.ae, r.as, r.st, r.fl, r.e, r.s, r.at, r.c, r.run, r.ex, r.sa, r.p, r.ra, r.fa, pos = struct.unpack(FIXED, v)
   r.copy, r.to, pos = struct.unpack('>Bc0I2c0', v, pos)
   r.tail = string.sub(v, pos)
   r.once = r.fl % 2 >= 1
   r.prov = r.fl % 4 >= 2
   r.held = r.fl % 8 >= 4
   r.skel = r.fl % 16 >= 8
+  if r.fl >= NAMED then r.copy = '' end
   while r.st > 0 and r.ex > 0 and now >= r.ex do
     if not r.skel and r.st >= SUCCESS and not r.held then
       r.skel, r.ex = true, r.ex + SKELETON_AGE
@@ -55,7 +57,7 @@ end
 
 local function encode(r)
   local fl = (r.once and 1 or 0) + (r.prov and 2 or 0) + (r.held and 4 or 0) + (r.skel and 8 or 0)
-  return struct.pack(FIXED, r.n, r.ae, r.as, r.st, fl, r.e, r.s, r.at, r.c, r.run, r.ex, r.p, r.sa, r.ra, r.fa) ..
+  return struct.pack(FIXED, r.n, r.ae, r.as, r.st, fl, r.e, r.s, r.at, r.c, r.run, r.ex, r.sa, r.p, r.ra, r.fa) ..
     struct.pack('>Bc0I2c0', #r.copy, r.copy, #r.to, r.to) .. r.tail
 end
 
@@ -83,29 +85,27 @@ end
 -- What follows is done for nearly all messages: of those whose id nobody else has
 -- anything to do with. It does as the rules would, without a table of the fields.
 -- Each returns nothing where it does not apply.
-local ALIVE, HEAD = '>BI4I4BBI4I4I4I4I8I8', 75
+local ALIVE = '>BI4I4BBI4I4I4I4I8I8'
 
 -- publish_new stores under key, which is new, a record of an update that is not
--- provisional, of a message of the same version.
-local function publish_new(key, e, s, update, now)
-  local st, fl, ue, us, at, run, ttl, due, to, pos = struct.unpack('>BBI4I4I4I8I8I8I2c0', update)
-  if st ~= PENDING or fl > 1 or ue ~= e or us ~= s or due > now then return end
-  redis.call('SET', key, struct.pack(FIXED, 1, e, s, st, fl, e, s, at, 0, run, now + SAFETY_AGE, now, 0, 0, 0) ..
-    struct.pack('>BI2c0', 0, #to, to) .. string.sub(update, pos))
+-- provisional, of a message of the same version. It has the name of the message where
+-- that is once it has started.
+local function publish_new(key, e, s, name, update, now)
+  local st, fl, ue, us, at, run, _, due, to, pos = struct.unpack('>BBI4I4I4I8I8I8I2c0', update)
+  if st ~= PENDING or fl ~= 0 or ue ~= e or us ~= s or due > now then return end
+  redis.call('SET', key, struct.pack(FIXED, 1, e, s, st, NAMED, e, s, at, 0, run, now + SAFETY_AGE, 0, now, 0, 0) ..
+    struct.pack('>Bc0I2c0', #name, name, #to, to) .. string.sub(update, pos))
   return true
 end
 
--- start_only starts the only message of an id, at its first delivery.
-local function start_only(key, e, s, at, copy, now, us)
-  local v = redis.call('GET', key)
-  if not v then return end
-  local n, ae, as, st, fl, re, rs, _, _, run, ex = struct.unpack(ALIVE, v)
-  if n ~= 1 or st ~= PENDING or fl ~= 0 or re ~= e or rs ~= s or run >= us or now >= ex then return end
-  local old, to = struct.unpack('>Bc0I2c0', v, HEAD + 1)
-  redis.call('SET', key, struct.pack('>BI4I4BBI4I4I4I4I8I8', 1, ae, as, STARTED, 0, e, s, at, 1, us, now + SAFETY_AGE) ..
-    string.sub(v, 44, 51) .. struct.pack('>I8', now) .. string.sub(v, 60, 67) ..
-    struct.pack('>I8Bc0I2c0', 0, #copy, copy, #to, to))
-  return true
+-- only_pending is what the record of a message begins with that was stored like that, and
+-- only_started what replaces its state and what follows, from byte 9 on, at its first delivery.
+local function only_pending(e, s, at)
+  return struct.pack('>BI4I4BBI4I4I4I4I8', 1, e, s, PENDING, NAMED, e, s, at, 0, 0)
+end
+
+local function only_started(e, s, at, now, us)
+  return struct.pack('>BBI4I4I4I4I8I8I8', STARTED, 0, e, s, at, 1, us, now + SAFETY_AGE, now)
 end
 
 -- finished returns what is to be stored once the only message of an id is settled
@@ -116,7 +116,7 @@ local function finished(key, update, now)
   local n, ae, as, st, fl, e, s, _, c, run, ex = struct.unpack(ALIVE, v)
   local ust, ufl, ue, us, at, urun, ttl, _, uto, upos = struct.unpack('>BBI4I4I4I8I8I8I2c0', update)
   if n ~= 1 or st ~= PENDING and st ~= STARTED or fl > 1 or ue ~= e or us ~= s or now >= ex or ust < SUCCESS or ufl > 1 then return end
-  local copy, to = struct.unpack('>Bc0I2c0', v, HEAD + 1)
+  local copy, to = struct.unpack('>Bc0I2c0', v, FIXED_SIZE + 1)
   if uto ~= '' then to = uto end
   ex = ttl > 0 and now + ttl or 0
   v = struct.pack(ALIVE, 0, ae, as, ust, ufl, e, s, at, c, math.max(run, urun), ex) .. string.sub(v, 44, 67) ..
