@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/chicory-go/chicory/driver"
 	"github.com/redis/go-redis/v9"
@@ -21,6 +22,7 @@ const (
 	maxText                = 255     // names of stored messages, addresses
 	atOnce                 = 250     // items of a script
 	bytesAtOnce            = 4 << 20
+	idleFor                = time.Second // is a goroutine that makes calls kept
 	leastMajor, leastMinor = 6, 2
 )
 
@@ -36,7 +38,8 @@ type conn struct {
 	serial atomic.Uint64
 	log    *slog.Logger
 	hub    *hub
-	listed sync.Map // names of queues that are known to be listed
+	idle   chan func() // to goroutines that make calls
+	listed sync.Map    // names of queues that are known to be listed
 
 	mu     sync.Mutex
 	refs   int
@@ -46,7 +49,7 @@ type conn struct {
 // connect makes a conn for one client, and reports what is wrong with the
 // server.
 func connect(ctx context.Context, rdb redis.UniversalClient, owned bool, o *Options, ns string) (*conn, error) {
-	c := &conn{rdb: rdb, owned: owned, ns: ns, prefix: o.prefix() + ":" + ns, nonce: rand.Text()[:12], log: o.logger(), refs: 1}
+	c := &conn{rdb: rdb, owned: owned, ns: ns, prefix: o.prefix() + ":" + ns, nonce: rand.Text()[:12], log: o.logger(), idle: make(chan func()), refs: 1}
 	err := driver.CheckNamespace(ns)
 	if strings.ContainsAny(o.prefix(), "{} \t\n") {
 		err = fmt.Errorf("redis: prefix %q has braces or spaces", o.prefix())

@@ -10,6 +10,7 @@ import (
 	"net"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/chicory-go/chicory/driver"
 	"github.com/redis/go-redis/v9"
@@ -99,15 +100,41 @@ func (c *conn) start(ctx context.Context, s *script, args ...any) (r reply, late
 		return reply{value, err}, nil
 	}
 	replies := make(chan reply, 1)
-	go func() {
+	c.behind(func() {
 		value, err := c.eval(context.WithoutCancel(ctx), s, args)
 		replies <- reply{value, err}
-	}()
+	})
 	select {
 	case r := <-replies:
 		return r, nil
 	case <-ctx.Done():
 		return reply{}, replies
+	}
+}
+
+// behind calls do from a goroutine that is idle, or from a new one: they are kept for
+// a while, as the stack that a call has grown is worth keeping.
+func (c *conn) behind(do func()) {
+	select {
+	case c.idle <- do:
+	default:
+		go c.serve(do)
+	}
+}
+
+func (c *conn) serve(do func()) {
+	rest := time.NewTimer(idleFor)
+	defer rest.Stop()
+	for {
+		do()
+		rest.Reset(idleFor)
+		select {
+		case do = <-c.idle:
+		case <-rest.C:
+			return
+		case <-c.hub.ended:
+			return
+		}
 	}
 }
 
