@@ -48,12 +48,15 @@ func newPair(t testing.TB, s *server) *pair {
 	if !b.Covers(be) {
 		t.Fatal("the broker does not cover the backend")
 	}
-	sub, err := b.Subscribe(t.Context(), &driver.SubscribeOptions{Prefetch: 1000, Slots: 1000, Lease: 30 * time.Second,
-		Queues: []driver.QueueSpec{{Name: "q"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &pair{t, s, o.Prefix, b, be, sub}
+	p := &pair{t: t, server: s, prefix: o.Prefix, broker: b, backend: be}
+	p.subscribe()
+	return p
+}
+
+func (p *pair) subscribe() {
+	p.t.Helper()
+	p.sub = must(p.broker.Subscribe(p.t.Context(), &driver.SubscribeOptions{Prefetch: 1000, Slots: 1000, Lease: 30 * time.Second,
+		Queues: []driver.QueueSpec{{Name: "q"}}}))(p.t)
 }
 
 func message(id string) *driver.Message {
