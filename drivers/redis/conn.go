@@ -51,6 +51,9 @@ func connect(ctx context.Context, rdb redis.UniversalClient, owned bool, o *Opti
 	if strings.ContainsAny(o.prefix(), "{} \t\n") {
 		err = fmt.Errorf("redis: prefix %q has braces or spaces", o.prefix())
 	}
+	if _, ring := rdb.(*redis.Ring); ring {
+		err = errors.New("redis: a ring is not supported, for its servers would each have a part of the tasks")
+	}
 	if err == nil {
 		err = c.look(ctx)
 	}

@@ -15,7 +15,7 @@
 // A server that wants certificates of its clients is shown cert_file and key_file.
 // Other parameters are those of [github.com/redis/go-redis/v9.ParseURL], but for
 // max_retries: a command that is repeated after a lost reply is carried out twice,
-// so the driver never has the client do that. Programs that have a client of their
+// so the driver never has a client do that. Programs that have a client of their
 // own use [NewBroker] and [NewBackend].
 //
 // # Rights
@@ -62,5 +62,5 @@
 // # Limits
 //
 //   - Messages and results of more than 4 MiB are refused.
-//   - A node of a cluster is refused.
+//   - A node of a cluster is refused, and a ring.
 package redis

@@ -34,3 +34,12 @@ var (
 	DecodeMessage = decodeMessage
 	DecodeDead    = decodeDead
 )
+
+// Scripts are those that change what is stored.
+var Scripts = map[string]*script{"publish": publishScript, "claim": claimScript, "settle": settleScript, "apply": applyScript}
+
+// Text is the source of s.
+func (s *script) Text() string { return s.text }
+
+// Digest is how clients name s to the server.
+func (s *script) Digest() string { return s.sha }
