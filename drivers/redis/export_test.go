@@ -43,3 +43,11 @@ func (s *script) Text() string { return s.text }
 
 // Digest is how clients name s to the server.
 func (s *script) Digest() string { return s.sha }
+
+// Watches counts the calls that watch an ID.
+func Watches(n driver.Notifications, id string) int {
+	own := n.(*notifications)
+	own.mu.Lock()
+	defer own.mu.Unlock()
+	return own.ids[id]
+}

@@ -24,6 +24,9 @@ type proxy struct {
 	mu    sync.Mutex
 	lost  []byte // a call that has this in it gets no reply
 	calls int    // that had it
+	held  []byte // a request that has this in it waits
+	holds bool   // one does
+	free  chan struct{}
 }
 
 // newProxy starts a proxy to s, which has all scripts.
@@ -66,6 +69,39 @@ func (p *proxy) lose(script string) (calls func() int) {
 	}
 }
 
+// hold has the proxy keep requests with text in them back, until the returned
+// function is called.
+func (p *proxy) hold(text string) (release func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	free := make(chan struct{})
+	p.held, p.holds, p.free = []byte(text), false, free
+	return sync.OnceFunc(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.held = nil
+		close(free)
+	})
+}
+
+// wait keeps a request back.
+func (p *proxy) wait(request []byte) {
+	p.mu.Lock()
+	held, free := p.held != nil && bytes.Contains(request, p.held), p.free
+	p.holds = p.holds || held
+	p.mu.Unlock()
+	if held {
+		<-free
+	}
+}
+
+// keeps reports whether a request is kept back.
+func (p *proxy) keeps() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.holds
+}
+
 func (p *proxy) serve(client net.Conn) {
 	defer client.Close()
 	server, err := net.Dial("tcp", p.server)
@@ -95,6 +131,7 @@ func (p *proxy) serve(client net.Conn) {
 			cut.Store(true)
 			seen = nil
 		}
+		p.wait(seen)
 		seen = seen[max(0, len(seen)-100):]
 		server.Write(buf[:n])
 	}
@@ -269,5 +306,63 @@ func TestRing(t *testing.T) {
 	defer ring.Close()
 	if _, err := redis.NewBroker(t.Context(), ring, "ns", nil); err == nil {
 		t.Error("a ring was not refused")
+	}
+}
+
+// TestFailedWatch undoes what the call that failed has asked for, and nothing else.
+func TestFailedWatch(t *testing.T) {
+	t.Parallel()
+	l := newLossy(t, sharedServer(t), -1)
+	one, other := must(l.backend.Notify(t.Context()))(t), must(l.backend.Notify(t.Context()))(t)
+	defer one.Close()
+	defer other.Close()
+	if err := one.Watch(t.Context(), []string{"before"}); err != nil {
+		t.Fatal(err)
+	}
+	release := l.proxy.hold(":n:a")
+	defer release()
+	watch := func(ctx context.Context, n driver.Notifications, calls int) <-chan error {
+		failed := make(chan error, 1)
+		go func() { failed <- n.Watch(ctx, []string{"a", "before"}) }()
+		l.eventually("the id is watched", func() bool { return redis.Watches(n, "a") == calls })
+		return failed
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	first := watch(ctx, one, 1)
+	l.eventually("the subscription is sent", l.proxy.keeps)
+	again, elsewhere := watch(t.Context(), one, 2), watch(t.Context(), other, 1)
+	cancel()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want that it was cancelled", err)
+	}
+	release()
+	for _, watched := range []<-chan error{again, elsewhere} {
+		if err := l.soon(watched); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for _, id := range []string{"a", "before"} {
+		if err := l.backend.Apply(ctx, []driver.Update{{ID: id, State: driver.Success, TTL: time.Hour}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []driver.Notifications{one, other} {
+			if rs, err := n.Next(ctx); err != nil || len(rs) != 1 || rs[0].ID != id {
+				t.Fatalf("got %v, %v, want the record of %s", rs, err, id)
+			}
+		}
+	}
+}
+
+// soon waits for an error.
+func (l *lossy) soon(failed <-chan error) error {
+	l.t.Helper()
+	select {
+	case err := <-failed:
+		return err
+	case <-time.After(30 * time.Second):
+		l.t.Fatal("nothing happens")
+		return nil
 	}
 }
