@@ -35,8 +35,9 @@ var (
 	DecodeDead    = decodeDead
 )
 
-// Scripts are those that change what is stored.
-var Scripts = map[string]*script{"publish": publishScript, "claim": claimScript, "settle": settleScript, "apply": applyScript}
+// Scripts are some of the scripts.
+var Scripts = map[string]*script{"publish": publishScript, "claim": claimScript, "settle": settleScript, "apply": applyScript,
+	"control": controlScript}
 
 // Text is the source of s.
 func (s *script) Text() string { return s.text }
@@ -50,4 +51,12 @@ func Watches(n driver.Notifications, id string) int {
 	own.mu.Lock()
 	defer own.mu.Unlock()
 	return own.ids[id]
+}
+
+// Awaits counts those who wait for a change of a control key.
+func Awaits(b *Broker) int {
+	h := b.conn.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.changes)
 }

@@ -22,8 +22,9 @@ type proxy struct {
 	clients      sync.WaitGroup
 
 	mu    sync.Mutex
-	lost  []byte // a call that has this in it gets no reply
-	calls int    // that had it
+	marks []byte // what the calls have in them that are looked for
+	calls int    // how many there were
+	loses bool   // their replies are lost
 	held  []byte // a request that has this in it waits
 	holds bool   // one does
 	free  chan struct{}
@@ -55,16 +56,22 @@ func newProxy(t *testing.T, s *server) *proxy {
 	return p
 }
 
+// count has the proxy count the calls of a script, until the returned function is
+// called, which tells how many there were.
+func (p *proxy) count(script string) (calls func() int) { return p.look(script, false) }
+
 // lose has the proxy cut the connection of every call of a script, once the server
 // has replied, until the returned function is called. That tells how many there were.
-func (p *proxy) lose(script string) (calls func() int) {
+func (p *proxy) lose(script string) (calls func() int) { return p.look(script, true) }
+
+func (p *proxy) look(script string, loses bool) (calls func() int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lost, p.calls = []byte(redis.Scripts[script].Digest()), 0
+	p.marks, p.calls, p.loses = []byte(redis.Scripts[script].Digest()), 0, loses
 	return func() int {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.lost = nil
+		p.marks = nil
 		return p.calls
 	}
 }
@@ -127,25 +134,26 @@ func (p *proxy) serve(client net.Conn) {
 			return
 		}
 		seen = append(seen, buf[:n]...)
-		if p.meets(seen) {
-			cut.Store(true)
+		p.wait(seen)
+		if marked, loses := p.meets(seen); marked {
+			cut.Store(loses)
 			seen = nil
 		}
-		p.wait(seen)
 		seen = seen[max(0, len(seen)-100):]
 		server.Write(buf[:n])
 	}
 }
 
-// meets reports whether a request is one to be lost.
-func (p *proxy) meets(request []byte) bool {
+// meets reports whether a request is one that is looked for, and whether its reply
+// is to be lost.
+func (p *proxy) meets(request []byte) (marked, loses bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lost == nil || !bytes.Contains(request, p.lost) {
-		return false
+	if p.marks == nil || !bytes.Contains(request, p.marks) {
+		return false, false
 	}
 	p.calls++
-	return true
+	return true, p.loses
 }
 
 // TestLostReplies loses replies to calls that the server has carried out. No client
@@ -364,5 +372,39 @@ func (l *lossy) soon(failed <-chan error) error {
 	case <-time.After(30 * time.Second):
 		l.t.Fatal("nothing happens")
 		return nil
+	}
+}
+
+// TestAwait is not woken by changes under other prefixes than its own.
+func TestAwait(t *testing.T) {
+	t.Parallel()
+	l := newLossy(t, sharedServer(t), -1)
+	other := must(redis.OpenBroker(t.Context(), client(l.server), "ns", &redis.Options{Prefix: l.prefix}))(t)
+	defer other.Close(context.Background())
+	_, rev, err := other.Entries(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := l.proxy.count("control")
+	awaited := make(chan error, 1)
+	go func() { awaited <- l.broker.Await(t.Context(), "pause/", rev) }()
+	l.eventually("Await waits", func() bool { return redis.Awaits(l.broker) == 1 })
+	for i := range 50 {
+		key := fmt.Sprint("workers/", i)
+		if i == 49 {
+			key = "pause/q"
+		}
+		if err := other.Put(t.Context(), key, []byte("v"), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.soon(awaited); err != nil {
+		t.Fatal(err)
+	}
+	if n := calls(); n > 2 {
+		t.Errorf("Await has asked %d times, want twice", n)
+	}
+	if n := redis.Awaits(l.broker); n != 0 {
+		t.Errorf("%d still wait", n)
 	}
 }
