@@ -36,7 +36,7 @@ type conn struct {
 	serial atomic.Uint64
 	log    *slog.Logger
 	hub    *hub
-	listed sync.Map // names of queues that are known to be listed
+	listed sync.Map // names of queues that are known to be listed; forgotten now and then
 
 	mu     sync.Mutex
 	refs   int

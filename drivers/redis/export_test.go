@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"time"
 
 	"github.com/chicory-go/chicory/driver"
 	"github.com/redis/go-redis/v9"
@@ -59,4 +60,12 @@ func Awaits(b *Broker) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.changes)
+}
+
+// Relist says that it is time to list queues anew.
+func Relist(b *Broker) {
+	h := b.conn.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.relists = time.Time{}
 }

@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	pingEvery  = 15 * time.Second
-	retryEvery = 100 * time.Millisecond
+	pingEvery   = 15 * time.Second
+	retryEvery  = 100 * time.Millisecond
+	relistEvery = time.Minute
 )
 
 // A hub hears what the server tells this process, on one connection: that a
@@ -39,6 +40,7 @@ type hub struct {
 	streams map[*notifications]struct{} // of this process
 	watched map[string]*watching        // by channel
 	changes map[*change]struct{}        // that are waited for
+	relists time.Time                   // when queues are to be listed anew
 }
 
 // A change is one of a control key under a prefix, that somebody waits for.
@@ -98,6 +100,7 @@ func (h *hub) listen() {
 	defer close(h.ended)
 	pinged := false // and nothing was heard since
 	for {
+		h.relist(time.Now())
 		msg, err := h.current().ReceiveTimeout(context.Background(), pingEvery)
 		if h.isClosed() {
 			return
@@ -120,6 +123,17 @@ func (h *hub) listen() {
 			pinged = false
 			h.hear(msg)
 		}
+	}
+}
+
+// relist now and then has queues listed anew when they are published to, for somebody
+// may have removed everything.
+func (h *hub) relist(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now.After(h.relists) {
+		h.relists = now.Add(relistEvery)
+		h.conn.listed.Clear()
 	}
 }
 
@@ -188,6 +202,7 @@ func (h *hub) confirm(channel string) {
 		}
 		return
 	}
+	h.conn.listed.Clear() // it may be another server, or an empty one
 	for _, c := range h.waiters {
 		signal(c)
 	}
