@@ -69,3 +69,6 @@ func Relist(b *Broker) {
 	defer h.mu.Unlock()
 	h.relists = time.Time{}
 }
+
+// Leaves counts how often a subscription was to wait no more.
+func Leaves(s driver.Subscription) uint64 { return s.(*subscription).leaves.Load() }

@@ -375,6 +375,59 @@ func (l *lossy) soon(failed <-chan error) error {
 	}
 }
 
+// TestLeave stops, or turns to other queues, while a claim is under way that finds
+// nothing. The server does not let the subscription wait for ever then.
+func TestLeave(t *testing.T) {
+	t.Parallel()
+	s := sharedServer(t)
+	stop := func(l *lossy, _ func()) error { return l.sub.Stop(context.Background()) }
+	turn := func(l *lossy, _ func()) error {
+		return l.sub.SetQueues(context.Background(), []driver.QueueSpec{{Name: "other"}})
+	}
+	cancelled := func(l *lossy, cancel func()) error {
+		cancel()
+		return nil
+	}
+	for name, leave := range map[string][]func(*lossy, func()) error{
+		"Stop": {stop}, "SetQueues": {turn}, "cancel": {cancelled}, "cancel and Stop": {cancelled, stop},
+		"cancel and SetQueues": {cancelled, turn},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLossy(t, s, -1)
+			release := l.proxy.hold(redis.Scripts["claim"].Digest())
+			defer release()
+			ctx, cancel := context.WithCancel(t.Context())
+			received := make(chan struct{})
+			go func() {
+				l.sub.Receive(ctx, 1)
+				close(received)
+			}()
+			l.eventually("a claim is under way", l.proxy.keeps)
+			left := make(chan error, len(leave))
+			for _, f := range leave {
+				go func() { left <- f(l, cancel) }()
+			}
+			l.eventually("the subscription was told", func() bool { return redis.Leaves(l.sub) >= 1 || ctx.Err() != nil })
+			release()
+			for range leave {
+				if err := l.soon(left); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l.eventually("nobody waits for q", func() bool { return len(l.waiting()) == 0 })
+			cancel()
+			<-received
+			if err := l.sub.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if names := l.waiting(); len(names) > 0 {
+				t.Errorf("%v wait for q", names)
+			}
+		})
+	}
+}
+
 // TestAwait is not woken by changes under other prefixes than its own.
 func TestAwait(t *testing.T) {
 	t.Parallel()

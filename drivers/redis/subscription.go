@@ -27,8 +27,10 @@ type subscription struct {
 	done     chan struct{} // closed by Stop and Close
 	closed   atomic.Bool
 
-	receiving sync.Mutex     // one Receive at a time
-	late      sync.WaitGroup // claims that nobody waits for
+	receiving sync.Mutex      // one Receive at a time
+	given     <-chan struct{} // closed once the last Receive's late claim is undone, nil if it had none
+	late      sync.WaitGroup  // claims that nobody waits for
+	leaves    atomic.Uint64   // how often s was to wait no more
 
 	mu      sync.Mutex
 	sources []source
@@ -128,21 +130,54 @@ func (s *subscription) Receive(ctx context.Context, limit int) ([]*driver.Delive
 	}
 	s.receiving.Lock()
 	defer s.receiving.Unlock()
+	s.undone(ctx)
 	for {
 		if err := s.over(ctx); err != nil {
 			return nil, err
 		}
-		due := tick
-		if n, sources := s.plan(limit); n > 0 && len(sources) > 0 {
-			ds, next, err := s.claim(ctx, n, sources)
+		due, leaves := tick, s.leaves.Load()
+		if n, shares := s.plan(limit); n > 0 && len(shares) > 0 {
+			ds, next, err := s.claim(ctx, n, shares)
+			if err != nil && ctx.Err() != nil {
+				s.given = s.undoing()
+			}
 			if err != nil || len(ds) > 0 {
 				return ds, err
+			}
+			if s.leaves.Load() != leaves { // maybe before the server had s wait
+				s.withdraw(n, shares)
+				continue
 			}
 			due = next
 		}
 		if err := s.wait(ctx, due); err != nil {
 			return nil, err
 		}
+	}
+}
+
+// undoing returns a channel that is closed once all late claims are undone.
+func (s *subscription) undoing() <-chan struct{} {
+	given := make(chan struct{})
+	go func() {
+		s.late.Wait()
+		close(given)
+	}()
+	return given
+}
+
+// undone waits for the late claim of the last Receive, which would have the server
+// let s wait, or no longer wait, at the wrong moment.
+func (s *subscription) undone(ctx context.Context) {
+	if s.given == nil {
+		return
+	}
+	select {
+	case <-s.given:
+		s.given = nil
+	case <-s.done:
+	case <-s.broker.done:
+	case <-ctx.Done():
 	}
 }
 
@@ -182,6 +217,7 @@ func (s *subscription) wait(ctx context.Context, due time.Duration) error {
 // told in vain.
 func (s *subscription) leave(sources []source) {
 	s.mu.Lock()
+	s.leaves.Add(1)
 	waits := s.waits
 	s.waits = 0
 	if sources == nil {
@@ -191,14 +227,30 @@ func (s *subscription) leave(sources []source) {
 	if waits == 0 {
 		return
 	}
-	c := s.broker.conn
-	args := []any{c.hub.channel, s.token, waits}
-	for _, src := range sources {
-		args = append(args, src.key)
+	keys := make([]string, len(sources))
+	for i := range sources {
+		keys[i] = sources[i].key
 	}
+	s.waitNoMore(waits, keys)
+}
+
+// withdraw is leave for a claim that had the server let s wait after leave.
+func (s *subscription) withdraw(n int, shares []share) {
+	s.mu.Lock()
+	s.waits = 0
+	s.mu.Unlock()
+	keys := make([]string, len(shares))
+	for i := range shares {
+		keys[i] = shares[i].key
+	}
+	s.waitNoMore(n, keys)
+}
+
+func (s *subscription) waitNoMore(waits int, keys []string) {
+	c := s.broker.conn
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	c.run(ctx, leaveScript, args...)
+	c.run(ctx, leaveScript, append([]any{c.hub.channel, s.token, waits}, anys(keys)...)...)
 }
 
 // plan says how many messages to ask for, and how they are shared among the
@@ -323,7 +375,7 @@ func (s *subscription) giveBack(late reply, n int, shares []share) {
 	ds, _, _ := s.deliveries(late.value, shares)
 	s.credit(n - len(ds))
 	if len(ds) == 0 {
-		s.leave(nil)
+		s.withdraw(n, shares)
 		return
 	}
 	ss := make([]driver.Settlement, len(ds))
@@ -481,13 +533,8 @@ func (s *subscription) end(ctx context.Context) error {
 	close(s.done)
 	s.broker.conn.hub.part(s.token)
 	s.leave(nil)
-	given := make(chan struct{})
-	go func() {
-		s.late.Wait()
-		close(given)
-	}()
 	select {
-	case <-given:
+	case <-s.undoing():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
