@@ -1,9 +1,11 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -43,8 +45,9 @@ type subscription struct {
 
 // A source is a queue of a subscription.
 type source struct {
-	name, key    string
-	weight, turn int
+	name, key string
+	weight    int
+	owed      float64 // messages that it should have given already, by its weight
 }
 
 // Subscribe implements [driver.Broker].
@@ -142,6 +145,7 @@ func (s *subscription) Receive(ctx context.Context, limit int) ([]*driver.Delive
 				s.given = s.undoing()
 			}
 			if err != nil || len(ds) > 0 {
+				s.charge(n, shares, ds)
 				return ds, err
 			}
 			if s.leaves.Load() != leaves { // maybe before the server had s wait
@@ -295,36 +299,90 @@ type share struct {
 	key, name string
 }
 
-// weigh deals n turns out by weight, smoothly: whoever is owed most is next.
+// weigh deals n turns out by weight, smoothly: whoever is owed most is next, and gets
+// the turns of those that turn out to be empty.
 func (s *subscription) weigh(n int, shares []share) []share {
-	total := 0
+	owed, total := make([]float64, len(shares)), 0
 	for i := range s.sources {
+		owed[i] = s.sources[i].owed
 		total += s.sources[i].weight
 	}
-	order := make([]share, 0, len(shares))
-	place := make([]int, len(shares))
+	order := make([]int, 0, len(shares))
 	for range n {
 		best := 0
-		for i := range s.sources {
-			s.sources[i].turn += s.sources[i].weight
-			if s.sources[i].turn > s.sources[best].turn {
+		for i := range owed {
+			owed[i] += float64(s.sources[i].weight) / float64(total)
+			if owed[i] > owed[best] {
 				best = i
 			}
 		}
-		s.sources[best].turn -= total
-		if shares[best].n == 0 {
-			order = append(order, shares[best])
-			place[best] = len(order) - 1
+		owed[best]--
+		if shares[best].n++; shares[best].n == 1 {
+			order = append(order, best)
 		}
-		shares[best].n++
-		order[place[best]].n = shares[best].n
 	}
+	served := len(order)
 	for i := range shares {
 		if shares[i].n == 0 {
-			order = append(order, shares[i])
+			order = append(order, i)
 		}
 	}
-	return order
+	slices.SortStableFunc(order[served:], func(a, b int) int { return cmp.Compare(owed[b], owed[a]) })
+	ordered := make([]share, len(order))
+	for at, i := range order {
+		ordered[at] = shares[i]
+	}
+	return ordered
+}
+
+// charge notes which queues gave ds, of n messages that they were asked for as shares
+// says. Among those that have more, each is owed its part by weight.
+func (s *subscription) charge(n int, shares []share, ds []*driver.Delivery) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.strict || len(shares) < 2 || len(ds) == 0 {
+		return
+	}
+	took := map[string]int{}
+	for _, d := range ds {
+		took[d.Queue]++
+	}
+	have := having(n, shares, ds, took)
+	taken, total := 0, 0
+	for _, src := range s.sources {
+		if have[src.name] {
+			taken += took[src.name]
+			total += src.weight
+		}
+	}
+	for i := range s.sources {
+		if src := &s.sources[i]; have[src.name] {
+			src.owed += float64(taken*src.weight)/float64(total) - float64(took[src.name])
+		}
+	}
+}
+
+// having returns the queues that are not known to be empty after a claim. It served
+// them by their shares first, and then in their order.
+func having(n int, shares []share, ds []*driver.Delivery, took map[string]int) map[string]bool {
+	size, passed := 0, 0 // passed is how many queues were asked for all they have
+	for _, d := range ds {
+		size += len(d.Envelope)
+	}
+	for i, sh := range shares {
+		if took[sh.name] > sh.n {
+			passed = i
+		}
+	}
+	if len(ds) < n {
+		passed = len(shares)
+	}
+	have := make(map[string]bool, len(shares))
+	for i, sh := range shares {
+		empty := took[sh.name] < sh.n || took[sh.name] == 0 && i < passed
+		have[sh.name] = !empty || size >= bytesAtOnce // then the claim may have ended for that
+	}
+	return have
 }
 
 // claim asks the server for up to n messages. If there are none it says when the
