@@ -39,7 +39,7 @@ type conn struct {
 	log    *slog.Logger
 	hub    *hub
 	idle   chan func() // to goroutines that make calls
-	listed sync.Map    // names of queues that are known to be listed
+	listed sync.Map    // names of queues that are known to be listed; forgotten now and then
 
 	mu     sync.Mutex
 	refs   int
@@ -53,6 +53,9 @@ func connect(ctx context.Context, rdb redis.UniversalClient, owned bool, o *Opti
 	err := driver.CheckNamespace(ns)
 	if strings.ContainsAny(o.prefix(), "{} \t\n") {
 		err = fmt.Errorf("redis: prefix %q has braces or spaces", o.prefix())
+	}
+	if _, ring := rdb.(*redis.Ring); ring {
+		err = errors.New("redis: a ring is not supported, for its servers would each have a part of the tasks")
 	}
 	if err == nil {
 		err = c.look(ctx)

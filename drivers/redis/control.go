@@ -60,18 +60,27 @@ func (c *client) Entries(ctx context.Context, prefix string) ([]driver.Entry, ui
 // removals it may return for a change under another prefix.
 func (c *client) Await(ctx context.Context, prefix string, rev uint64) error {
 	for {
-		changed := c.conn.hub.nextChange()
-		value, err := c.call(ctx, controlScript, c.conn.prefix, "since", prefix, rev)
-		if err != nil {
+		changed, err := c.changed(ctx, prefix, rev)
+		if err != nil || changed {
 			return err
 		}
-		if n, _ := value.(int64); n > 0 {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-c.done:
-		case <-ctx.Done():
-		}
 	}
+}
+
+// changed asks whether an entry under prefix has changed after rev. If not, it waits
+// until one may have.
+func (c *client) changed(ctx context.Context, prefix string, rev uint64) (bool, error) {
+	hub := c.conn.hub
+	next := hub.nextChange(prefix)
+	defer hub.drop(next)
+	value, err := c.call(ctx, controlScript, c.conn.prefix, "since", prefix, rev)
+	if n, _ := value.(int64); err != nil || n > 0 {
+		return true, err
+	}
+	select {
+	case <-next.happened:
+	case <-c.done:
+	case <-ctx.Done():
+	}
+	return false, nil
 }

@@ -8,13 +8,26 @@
 //	redis://localhost:6379/0            a database of a server
 //	redis://user:password@host:6379     with a user of its access lists
 //	rediss://host:6379                  over TLS
+//	rediss://host:6379?ca_file=/ca.pem  over TLS, to a server of that authority
 //	unix:///run/redis.sock?db=1         over a socket
 //	redis://host:6379?prefix=shop       keys begin with shop:, not with chicory:
 //
+// A server that wants certificates of its clients is shown cert_file and key_file.
 // Other parameters are those of [github.com/redis/go-redis/v9.ParseURL], but for
 // max_retries: a command that is repeated after a lost reply is carried out twice,
-// so the driver never has the client do that. Programs that have a client of their
+// so the driver never has a client do that. Programs that have a client of their
 // own use [NewBroker] and [NewBackend].
+//
+// # Rights
+//
+// A user needs no more than these, and other prefixes where the URL says so:
+//
+//	ACL SETUSER user on >password ~chicory:* &chicory:* -@all
+//	  +info +ping +subscribe +unsubscribe +publish +evalsha +eval +time
+//	  +del +exists +get +getrange +set +setrange +pexpire +sadd +smembers
+//	  +hdel +hexists +hget +hgetall +hlen +hmget +hset +hsetnx
+//	  +xack +xadd +xclaim +xdel +xgroup +xinfo +xlen +xpending +xrange +xreadgroup
+//	  +zadd +zcard +zcount +zpopmin +zrange +zrangebyscore +zrank +zrem +zscore
 //
 // # Delivery semantics
 //
@@ -49,5 +62,5 @@
 // # Limits
 //
 //   - Messages and results of more than 4 MiB are refused.
-//   - A node of a cluster is refused.
+//   - A node of a cluster is refused, and a ring.
 package redis

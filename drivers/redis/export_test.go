@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"time"
 
 	"github.com/chicory-go/chicory/driver"
 	"github.com/redis/go-redis/v9"
@@ -34,3 +35,40 @@ var (
 	DecodeMessage = decodeMessage
 	DecodeDead    = decodeDead
 )
+
+// Scripts are some of the scripts.
+var Scripts = map[string]*script{"publish": publishScript, "claim": claimScript, "settle": settleScript, "apply": applyScript,
+	"control": controlScript}
+
+// Text is the source of s.
+func (s *script) Text() string { return s.text }
+
+// Digest is how clients name s to the server.
+func (s *script) Digest() string { return s.sha }
+
+// Watches counts the calls that watch an ID.
+func Watches(n driver.Notifications, id string) int {
+	own := n.(*notifications)
+	own.mu.Lock()
+	defer own.mu.Unlock()
+	return own.ids[id]
+}
+
+// Awaits counts those who wait for a change of a control key.
+func Awaits(b *Broker) int {
+	h := b.conn.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.changes)
+}
+
+// Relist says that it is time to list queues anew.
+func Relist(b *Broker) {
+	h := b.conn.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.relists = time.Time{}
+}
+
+// Leaves counts how often a subscription was to wait no more.
+func Leaves(s driver.Subscription) uint64 { return s.(*subscription).leaves.Load() }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,12 +49,15 @@ func newPair(t testing.TB, s *server) *pair {
 	if !b.Covers(be) {
 		t.Fatal("the broker does not cover the backend")
 	}
-	sub, err := b.Subscribe(t.Context(), &driver.SubscribeOptions{Prefetch: 1000, Slots: 1000, Lease: 30 * time.Second,
-		Queues: []driver.QueueSpec{{Name: "q"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &pair{t, s, o.Prefix, b, be, sub}
+	p := &pair{t: t, server: s, prefix: o.Prefix, broker: b, backend: be}
+	p.subscribe()
+	return p
+}
+
+func (p *pair) subscribe() {
+	p.t.Helper()
+	p.sub = must(p.broker.Subscribe(p.t.Context(), &driver.SubscribeOptions{Prefetch: 1000, Slots: 1000, Lease: 30 * time.Second,
+		Queues: []driver.QueueSpec{{Name: "q"}}}))(p.t)
 }
 
 func message(id string) *driver.Message {
@@ -139,6 +143,45 @@ func TestFlushed(t *testing.T) {
 		t.Errorf("got %s, want b", got)
 	}
 	checkInvariants(t, s, p.prefix)
+}
+
+// TestQueuesListed lists queues that settlements publish to, and lists queues again
+// after somebody has removed everything, also behind the back of the connection.
+func TestQueuesListed(t *testing.T) {
+	t.Parallel()
+	sharedServer(t)
+	s := newServer(t)
+	p := newPair(t, s)
+	lists := func(name string) bool {
+		return slices.Contains(must(p.broker.Queues(t.Context()))(t), name)
+	}
+	p.publish(message("a"))
+	d := must(p.sub.Receive(t.Context(), 1))(t)[0]
+	then := message("b")
+	then.Queue, then.Record = "then", nil
+	if err := p.sub.Settle(t.Context(), []driver.Settlement{{Delivery: d, Then: []*driver.Message{then}}}); err != nil {
+		t.Fatal(err)
+	}
+	if !lists("then") {
+		t.Error("the queue of what follows on a settlement is not listed")
+	}
+	c := goredis.NewClient(client(s))
+	defer c.Close()
+	for i, notice := range []func() error{
+		func() error { return c.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err() },
+		func() error {
+			redis.Relist(p.broker)
+			return p.broker.Put(t.Context(), "any", nil, time.Minute) // which the connection hears of
+		},
+	} {
+		if err := errors.Join(c.FlushAll(t.Context()).Err(), notice()); err != nil {
+			t.Fatal(err)
+		}
+		p.eventually("q is listed again", func() bool {
+			p.publish(message(fmt.Sprint("again-", i, "-", time.Now().UnixNano())))
+			return lists("q")
+		})
+	}
 }
 
 // TestWrongType names a key that somebody else has put where ours belongs.

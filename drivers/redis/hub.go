@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	pingEvery  = 15 * time.Second
-	retryEvery = 100 * time.Millisecond
+	pingEvery   = 15 * time.Second
+	retryEvery  = 100 * time.Millisecond
+	relistEvery = time.Minute
 )
 
 // A hub hears what the server tells this process, on one connection: that a
@@ -38,7 +39,14 @@ type hub struct {
 	waiters map[string]chan struct{}    // by token
 	streams map[*notifications]struct{} // of this process
 	watched map[string]*watching        // by channel
-	changed chan struct{}               // closed by the next change of a control key
+	changes map[*change]struct{}        // that are waited for
+	relists time.Time                   // when queues are to be listed anew
+}
+
+// A change is one of a control key under a prefix, that somebody waits for.
+type change struct {
+	prefix   string
+	happened chan struct{} // closed then
 }
 
 // A watching is a channel that some streams listen to.
@@ -50,7 +58,8 @@ type watching struct {
 
 func newHub(ctx context.Context, c *conn) (*hub, error) {
 	h := &hub{conn: c, channel: c.prefix + ":ch:" + c.nonce, ended: make(chan struct{}), first: make(chan struct{}),
-		waiters: map[string]chan struct{}{}, streams: map[*notifications]struct{}{}, watched: map[string]*watching{}}
+		waiters: map[string]chan struct{}{}, streams: map[*notifications]struct{}{}, watched: map[string]*watching{},
+		changes: map[*change]struct{}{}}
 	h.pubsub = c.rdb.Subscribe(context.Background(), h.channels()...)
 	go h.listen()
 	var err error
@@ -91,6 +100,7 @@ func (h *hub) listen() {
 	defer close(h.ended)
 	pinged := false // and nothing was heard since
 	for {
+		h.relist(time.Now())
 		msg, err := h.current().ReceiveTimeout(context.Background(), pingEvery)
 		if h.isClosed() {
 			return
@@ -113,6 +123,17 @@ func (h *hub) listen() {
 			pinged = false
 			h.hear(msg)
 		}
+	}
+}
+
+// relist now and then has queues listed anew when they are published to, for somebody
+// may have removed everything.
+func (h *hub) relist(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now.After(h.relists) {
+		h.relists = now.Add(relistEvery)
+		h.conn.listed.Clear()
 	}
 }
 
@@ -154,7 +175,7 @@ func (h *hub) hear(msg any) {
 	case *redis.Message:
 		switch {
 		case m.Channel == h.conn.prefix+":cc":
-			h.control()
+			h.change(m.Payload)
 		case strings.HasPrefix(m.Payload, "w"):
 			h.wake(m.Payload[1:])
 		case strings.HasPrefix(m.Payload, "r"):
@@ -181,13 +202,16 @@ func (h *hub) confirm(channel string) {
 		}
 		return
 	}
+	h.conn.listed.Clear() // it may be another server, or an empty one
 	for _, c := range h.waiters {
 		signal(c)
 	}
 	for n := range h.streams {
 		n.miss()
 	}
-	h.change()
+	for c := range h.changes {
+		h.tell(c)
+	}
 }
 
 func (h *hub) wake(token string) {
@@ -198,28 +222,38 @@ func (h *hub) wake(token string) {
 	}
 }
 
-func (h *hub) control() {
+// change tells those who wait for a control key.
+func (h *hub) change(key string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.change()
-}
-
-// change tells those who wait for a control key. h.mu is held.
-func (h *hub) change() {
-	if h.changed != nil {
-		close(h.changed)
-		h.changed = nil
+	for c := range h.changes {
+		if strings.HasPrefix(key, c.prefix) {
+			h.tell(c)
+		}
 	}
 }
 
-// nextChange returns a channel that the next change of a control key closes.
-func (h *hub) nextChange() <-chan struct{} {
+// tell says that c has happened. h.mu is held.
+func (h *hub) tell(c *change) {
+	close(c.happened)
+	delete(h.changes, c)
+}
+
+// nextChange returns the next change of a control key under prefix, or the next gap.
+// It is to be dropped.
+func (h *hub) nextChange(prefix string) *change {
+	c := &change{prefix, make(chan struct{})}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.changed == nil {
-		h.changed = make(chan struct{})
-	}
-	return h.changed
+	h.changes[c] = struct{}{}
+	return c
+}
+
+// drop has nobody wait for c any more.
+func (h *hub) drop(c *change) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.changes, c)
 }
 
 // join has c signalled when token is woken.

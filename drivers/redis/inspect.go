@@ -22,6 +22,16 @@ func (b *Broker) Queues(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
+// enlistNext has the queues listed to which settlements publish. If that fails, as on
+// a server that is full, it is tried again another time: to settle is what counts.
+func (b *Broker) enlistNext(ctx context.Context, ss []driver.Settlement) {
+	for i := range ss {
+		if len(ss[i].Then) > 0 {
+			b.enlist(ctx, ss[i].Then)
+		}
+	}
+}
+
 const perQueue = 5 // values of the reply, see lua/inspect.lua
 
 // Inspect implements [driver.Inspector]. A queue that does not exist is empty.

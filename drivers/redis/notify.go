@@ -25,9 +25,9 @@ type notifications struct {
 	closed  bool
 	gap     bool
 	records []*driver.Record
-	large   []string            // ids whose records were too large to be told
-	ids     map[string]struct{} // that are watched
-	marked  time.Time           // when the server was told that somebody watches
+	large   []string       // ids whose records were too large to be told
+	ids     map[string]int // that are watched, and by how many calls of Watch
+	marked  time.Time      // when the server was told that somebody watches
 }
 
 // Notify implements [driver.Notifier].
@@ -35,7 +35,7 @@ func (b *Backend) Notify(ctx context.Context) (driver.Notifications, error) {
 	if err := b.check(ctx); err != nil {
 		return nil, err
 	}
-	n := &notifications{backend: b, wake: make(chan struct{}, 1), ended: make(chan struct{}), ids: map[string]struct{}{}}
+	n := &notifications{backend: b, wake: make(chan struct{}, 1), ended: make(chan struct{}), ids: map[string]int{}}
 	h := b.conn.hub
 	h.mu.Lock()
 	h.streams[n] = struct{}{}
@@ -58,7 +58,7 @@ func (n *notifications) Watch(ctx context.Context, ids []string) error {
 		return driver.ErrClosed
 	}
 	fail := func(err error) error {
-		n.Unwatch(ids)
+		n.forget(ids)
 		return err
 	}
 	if err := n.mark(ctx); err != nil {
@@ -74,9 +74,23 @@ func (n *notifications) note(ids []string) bool {
 		return false
 	}
 	for _, id := range ids {
-		n.ids[id] = struct{}{}
+		n.ids[id]++
 	}
 	return true
+}
+
+// forget undoes note, and gives up what no other call watches.
+func (n *notifications) forget(ids []string) {
+	var idle []string
+	n.mu.Lock()
+	for _, id := range ids {
+		if n.ids[id]--; n.ids[id] <= 0 {
+			delete(n.ids, id)
+			idle = append(idle, id)
+		}
+	}
+	n.mu.Unlock()
+	n.backend.conn.hub.unwatch(n, idle)
 }
 
 // mark has the server tell of records that nobody asked to be told of with

@@ -2,6 +2,8 @@ package redis
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -24,66 +26,98 @@ func init() {
 }
 
 func check(cfg *driver.Config) error {
-	_, _, err := parse(cfg)
+	_, err := parse(cfg)
 	return err
 }
 
-// parse returns what the URL says of the connection, and of us.
-func parse(cfg *driver.Config) (*redis.Options, *Options, error) {
-	ro, o, err := parseURL(cfg.URL)
+// A location is what a URL says.
+type location struct {
+	client *redis.Options
+	own    *Options
+	pems   pems
+}
+
+func parse(cfg *driver.Config) (*location, error) {
+	l, err := parseURL(cfg.URL)
 	if err == nil {
 		err = driver.CheckNamespace(cfg.Namespace)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("redis: url %s: %w", cfg.Redacted(), err)
+		return nil, fmt.Errorf("redis: url %s: %w", cfg.Redacted(), err)
 	}
-	o.Logger = cfg.Logger
-	return ro, o, nil
+	l.own.Logger = cfg.Logger
+	return l, nil
 }
 
-func parseURL(u *url.URL) (*redis.Options, *Options, error) {
+func parseURL(u *url.URL) (*location, error) {
 	params, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	o := &Options{}
-	if prefix, ok := params["prefix"]; ok {
-		if len(prefix) != 1 || prefix[0] == "" || strings.ContainsAny(prefix[0], "{} ") {
-			return nil, nil, fmt.Errorf("parameter prefix is %q, want one text without braces and spaces", prefix)
+	l := &location{own: &Options{}}
+	for name, value := range map[string]*string{"prefix": &l.own.Prefix,
+		"ca_file": &l.pems.ca, "cert_file": &l.pems.cert, "key_file": &l.pems.key} {
+		if *value, err = take(params, name); err != nil {
+			return nil, err
 		}
-		o.Prefix = prefix[0]
+	}
+	if strings.ContainsAny(l.own.Prefix, "{} ") {
+		return nil, fmt.Errorf("parameter prefix is %q, want a text without braces and spaces", l.own.Prefix)
 	}
 	if params.Has("max_retries") {
-		return nil, nil, fmt.Errorf("max_retries cannot be set: a command that is repeated is carried out twice")
+		return nil, fmt.Errorf("max_retries cannot be set: a command that is repeated is carried out twice")
 	}
-	params.Del("prefix")
 	bare := *u
 	bare.RawQuery = params.Encode()
 	if bare.Scheme == "" {
 		bare.Scheme = "redis"
 	}
 	ro, err := redis.ParseURL(bare.String())
+	if err == nil {
+		err = l.pems.check(ro.TLSConfig != nil)
+	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	ro.MaxRetries, ro.DialerRetries = -1, 1
 	ro.ContextTimeoutEnabled = true
 	if ro.ReadTimeout == 0 {
 		ro.ReadTimeout = readTimeout
 	}
-	return ro, o, nil
+	l.client = ro
+	return l, nil
+}
+
+// take takes a parameter out, which may be there once.
+func take(params url.Values, name string) (string, error) {
+	values, ok := params[name]
+	if !ok {
+		return "", nil
+	}
+	if len(values) != 1 || values[0] == "" {
+		return "", fmt.Errorf("parameter %s is %q, want one text", name, values)
+	}
+	params.Del(name)
+	return values[0], nil
 }
 
 func open(ctx context.Context, cfg *driver.Config) (*conn, error) {
-	ro, o, err := parse(cfg)
+	l, err := parse(cfg)
 	if err == nil {
 		err = driver.Transient(ctx.Err())
 	}
 	if err != nil {
 		return nil, err
 	}
-	c, err := connect(ctx, redis.NewClient(ro), true, o, cfg.Namespace)
-	if err != nil {
+	if err := l.pems.load(l.client.TLSConfig); err != nil {
+		return nil, fmt.Errorf("redis: %w (%s)", err, cfg.Redacted())
+	}
+	c, err := connect(ctx, redis.NewClient(l.client), true, l.own, cfg.Namespace)
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.As(err, &unknown):
+		return nil, fmt.Errorf("%w: name the server's CA with ca_file (%s)", err, cfg.Redacted())
+	case err != nil:
 		return nil, fmt.Errorf("%w (%s)", err, cfg.Redacted())
 	}
 	c.url = cfg.URL.String()

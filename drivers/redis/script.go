@@ -139,15 +139,32 @@ func (c *conn) serve(do func()) {
 }
 
 func (c *conn) eval(ctx context.Context, s *script, args []any) (any, error) {
-	value, err := c.rdb.EvalSha(ctx, s.sha, nil, args...).Result()
+	value, err := c.once(ctx, "evalsha", s.sha, args)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") { // nothing was done
-		value, err = c.rdb.Eval(ctx, s.text, nil, args...).Result()
+		value, err = c.once(ctx, "eval", s.text, args)
 	}
 	if err != nil {
 		return nil, c.classify(err)
 	}
 	return value, nil
 }
+
+func (c *conn) once(ctx context.Context, command, s string, args []any) (any, error) {
+	all := append(make([]any, 0, 3+len(args)), command, s, 0)
+	cmd := once{redis.NewCmd(ctx, append(all, args...)...)}
+	c.rdb.Process(ctx, cmd)
+	return cmd.Result()
+}
+
+// A once is a command that its client does not repeat after a lost reply, whatever
+// the client's MaxRetries is: it may have been carried out.
+type once struct{ *redis.Cmd }
+
+// NoRetry implements [redis.Cmder].
+func (once) NoRetry() bool { return true }
+
+// Clone implements [redis.Cmder].
+func (o once) Clone() redis.Cmder { return once{o.Cmd.Clone().(*redis.Cmd)} }
 
 // refusals begin the errors with which a server says that it has done nothing.
 var refusals = []string{"LOADING", "READONLY", "MASTERDOWN", "MISCONF", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS"}

@@ -41,13 +41,22 @@ func newServer(tb testing.TB, args ...string) *server {
 }
 
 func startServer(dir string, args ...string) (*server, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	s := &server{addr: l.Addr().String(), dir: dir, args: args}
-	l.Close()
+	s := &server{addr: addr, dir: dir, args: args}
 	return s, s.start()
+}
+
+// freeAddr finds an address that nobody listens on.
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
 }
 
 // start starts the server, and waits until it serves.

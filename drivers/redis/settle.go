@@ -14,6 +14,7 @@ func (s *subscription) Settle(ctx context.Context, ss []driver.Settlement) error
 	if err := s.check(ctx); err != nil {
 		return err
 	}
+	s.broker.enlistNext(ctx, ss)
 	return s.settleAll(ctx, ss)
 }
 

@@ -58,9 +58,10 @@ var (
 )
 
 // NewBroker returns a broker on rdb, which stays the caller's: close it after the
-// broker. Set its MaxRetries to -1, for a command that is repeated after a lost
-// reply is carried out twice. Several brokers and backends of one
-// process may share rdb.
+// broker. Whatever its MaxRetries is, no script is repeated after a lost reply, for it
+// may have been carried out. Several brokers and backends of one process may share
+// rdb. It may be a [redis.Client], also one that finds its server through sentinels;
+// rings and clusters are refused.
 func NewBroker(ctx context.Context, rdb redis.UniversalClient, namespace string, o *Options) (*Broker, error) {
 	c, err := connect(ctx, rdb, false, o, namespace)
 	if err != nil {

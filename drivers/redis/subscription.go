@@ -1,10 +1,12 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -28,8 +30,10 @@ type subscription struct {
 	done     chan struct{} // closed by Stop and Close
 	closed   atomic.Bool
 
-	receiving sync.Mutex     // one Receive at a time
-	late      sync.WaitGroup // claims that nobody waits for
+	receiving sync.Mutex      // one Receive at a time
+	given     <-chan struct{} // closed once the last Receive's late claim is undone, nil if it had none
+	late      sync.WaitGroup  // claims that nobody waits for
+	leaves    atomic.Uint64   // how often s was to wait no more
 
 	mu      sync.Mutex
 	sources []source
@@ -42,8 +46,9 @@ type subscription struct {
 
 // A source is a queue of a subscription.
 type source struct {
-	name, key    string
-	weight, turn int
+	name, key string
+	weight    int
+	owed      float64 // messages that it should have given already, by its weight
 }
 
 // Subscribe implements [driver.Broker].
@@ -129,21 +134,55 @@ func (s *subscription) Receive(ctx context.Context, limit int) ([]*driver.Delive
 	}
 	s.receiving.Lock()
 	defer s.receiving.Unlock()
+	s.undone(ctx)
 	for {
 		if err := s.over(ctx); err != nil {
 			return nil, err
 		}
-		due := tick
-		if n, sources := s.plan(limit); n > 0 && len(sources) > 0 {
-			ds, next, err := s.claim(ctx, n, sources)
+		due, leaves := tick, s.leaves.Load()
+		if n, shares := s.plan(limit); n > 0 && len(shares) > 0 {
+			ds, next, err := s.claim(ctx, n, shares)
+			if err != nil && ctx.Err() != nil {
+				s.given = s.undoing()
+			}
 			if err != nil || len(ds) > 0 {
+				s.charge(n, shares, ds)
 				return ds, err
+			}
+			if s.leaves.Load() != leaves { // maybe before the server had s wait
+				s.withdraw(n, shares)
+				continue
 			}
 			due = next
 		}
 		if err := s.wait(ctx, due); err != nil {
 			return nil, err
 		}
+	}
+}
+
+// undoing returns a channel that is closed once all late claims are undone.
+func (s *subscription) undoing() <-chan struct{} {
+	given := make(chan struct{})
+	go func() {
+		s.late.Wait()
+		close(given)
+	}()
+	return given
+}
+
+// undone waits for the late claim of the last Receive, which would have the server
+// let s wait, or no longer wait, at the wrong moment.
+func (s *subscription) undone(ctx context.Context) {
+	if s.given == nil {
+		return
+	}
+	select {
+	case <-s.given:
+		s.given = nil
+	case <-s.done:
+	case <-s.broker.done:
+	case <-ctx.Done():
 	}
 }
 
@@ -183,6 +222,7 @@ func (s *subscription) wait(ctx context.Context, due time.Duration) error {
 // told in vain.
 func (s *subscription) leave(sources []source) {
 	s.mu.Lock()
+	s.leaves.Add(1)
 	waits := s.waits
 	s.waits = 0
 	if sources == nil {
@@ -192,14 +232,30 @@ func (s *subscription) leave(sources []source) {
 	if waits == 0 {
 		return
 	}
-	c := s.broker.conn
-	args := []any{c.hub.channel, s.token, waits}
-	for _, src := range sources {
-		args = append(args, src.key)
+	keys := make([]string, len(sources))
+	for i := range sources {
+		keys[i] = sources[i].key
 	}
+	s.waitNoMore(waits, keys)
+}
+
+// withdraw is leave for a claim that had the server let s wait after leave.
+func (s *subscription) withdraw(n int, shares []share) {
+	s.mu.Lock()
+	s.waits = 0
+	s.mu.Unlock()
+	keys := make([]string, len(shares))
+	for i := range shares {
+		keys[i] = shares[i].key
+	}
+	s.waitNoMore(n, keys)
+}
+
+func (s *subscription) waitNoMore(waits int, keys []string) {
+	c := s.broker.conn
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	c.run(ctx, leaveScript, args...)
+	c.run(ctx, leaveScript, append([]any{c.hub.channel, s.token, waits}, anys(keys)...)...)
 }
 
 // plan says how many messages to ask for, and how they are shared among the
@@ -244,36 +300,90 @@ type share struct {
 	key, name string
 }
 
-// weigh deals n turns out by weight, smoothly: whoever is owed most is next.
+// weigh deals n turns out by weight, smoothly: whoever is owed most is next, and gets
+// the turns of those that turn out to be empty.
 func (s *subscription) weigh(n int, shares []share) []share {
-	total := 0
+	owed, total := make([]float64, len(shares)), 0
 	for i := range s.sources {
+		owed[i] = s.sources[i].owed
 		total += s.sources[i].weight
 	}
-	order := make([]share, 0, len(shares))
-	place := make([]int, len(shares))
+	order := make([]int, 0, len(shares))
 	for range n {
 		best := 0
-		for i := range s.sources {
-			s.sources[i].turn += s.sources[i].weight
-			if s.sources[i].turn > s.sources[best].turn {
+		for i := range owed {
+			owed[i] += float64(s.sources[i].weight) / float64(total)
+			if owed[i] > owed[best] {
 				best = i
 			}
 		}
-		s.sources[best].turn -= total
-		if shares[best].n == 0 {
-			order = append(order, shares[best])
-			place[best] = len(order) - 1
+		owed[best]--
+		if shares[best].n++; shares[best].n == 1 {
+			order = append(order, best)
 		}
-		shares[best].n++
-		order[place[best]].n = shares[best].n
 	}
+	served := len(order)
 	for i := range shares {
 		if shares[i].n == 0 {
-			order = append(order, shares[i])
+			order = append(order, i)
 		}
 	}
-	return order
+	slices.SortStableFunc(order[served:], func(a, b int) int { return cmp.Compare(owed[b], owed[a]) })
+	ordered := make([]share, len(order))
+	for at, i := range order {
+		ordered[at] = shares[i]
+	}
+	return ordered
+}
+
+// charge notes which queues gave ds, of n messages that they were asked for as shares
+// says. Among those that have more, each is owed its part by weight.
+func (s *subscription) charge(n int, shares []share, ds []*driver.Delivery) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.strict || len(shares) < 2 || len(ds) == 0 {
+		return
+	}
+	took := map[string]int{}
+	for _, d := range ds {
+		took[d.Queue]++
+	}
+	have := having(n, shares, ds, took)
+	taken, total := 0, 0
+	for _, src := range s.sources {
+		if have[src.name] {
+			taken += took[src.name]
+			total += src.weight
+		}
+	}
+	for i := range s.sources {
+		if src := &s.sources[i]; have[src.name] {
+			src.owed += float64(taken*src.weight)/float64(total) - float64(took[src.name])
+		}
+	}
+}
+
+// having returns the queues that are not known to be empty after a claim. It served
+// them by their shares first, and then in their order.
+func having(n int, shares []share, ds []*driver.Delivery, took map[string]int) map[string]bool {
+	size, passed := 0, 0 // passed is how many queues were asked for all they have
+	for _, d := range ds {
+		size += len(d.Envelope)
+	}
+	for i, sh := range shares {
+		if took[sh.name] > sh.n {
+			passed = i
+		}
+	}
+	if len(ds) < n {
+		passed = len(shares)
+	}
+	have := make(map[string]bool, len(shares))
+	for i, sh := range shares {
+		empty := took[sh.name] < sh.n || took[sh.name] == 0 && i < passed
+		have[sh.name] = !empty || size >= bytesAtOnce // then the claim may have ended for that
+	}
+	return have
 }
 
 // claim asks the server for up to n messages. If there are none it says when the
@@ -324,7 +434,7 @@ func (s *subscription) giveBack(late reply, n int, shares []share) {
 	ds, _, _ := s.deliveries(late.value, shares)
 	s.credit(n - len(ds))
 	if len(ds) == 0 {
-		s.leave(nil)
+		s.withdraw(n, shares)
 		return
 	}
 	ss := make([]driver.Settlement, len(ds))
@@ -489,13 +599,8 @@ func (s *subscription) end(ctx context.Context) error {
 	close(s.done)
 	s.broker.conn.hub.part(s.token)
 	s.leave(nil)
-	given := make(chan struct{})
-	go func() {
-		s.late.Wait()
-		close(given)
-	}()
 	select {
-	case <-given:
+	case <-s.undoing():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

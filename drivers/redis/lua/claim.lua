@@ -98,7 +98,7 @@ end
 -- offer does, too. A message that is damaged, or whose record is, stays leased, and is
 -- answered as an empty one.
 local function offer(index, q, level, sid, blob, gen, deaths)
-  if pcall(accept, index, q, level, sid, blob, gen, deaths) then return end
+  if guard(accept, index, q, level, sid, blob, gen, deaths) then return end
   local n = #out
   out[n + 1], out[n + 2], out[n + 3] = struct.pack('>I2BI4I4', index, level, gen, 0), sid, ''
 end

@@ -124,6 +124,16 @@ local function finished(key, update, now)
   return v, to, ex > 0 and ex + SKELETON_AGE or 0
 end
 
+-- guard calls f. It reports whether it has, and what it returns; what is stored may be
+-- damaged, but there is no other excuse.
+local function guard(f, ...)
+  local ok, a, b = pcall(f, ...)
+  if ok then return true, a, b end
+  local text = type(a) == 'table' and a.err or tostring(a)
+  if string.find(text, 'WRONGTYPE', 1, true) or string.find(text, 'too short', 1, true) then return false end
+  error(a)
+end
+
 local function older(e, s, r) return e < r.e or e == r.e and s < r.s end
 local function newer(e, s, r) return e > r.e or e == r.e and s > r.s end
 

@@ -79,7 +79,7 @@ end
 
 local i = 4 + ARGV[3]
 while i <= #ARGV do
-  local ok, code, n = pcall(settle, i)
+  local ok, code, n = guard(settle, i)
   if not ok then -- what is stored is damaged
     code, n = 'E', struct.unpack('>I2', ARGV[i], 18)
   end

@@ -1,0 +1,46 @@
+package redis
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// pems are the names of PEM files: whom a client trusts, and who it is. Each may be
+// empty.
+type pems struct{ ca, cert, key string }
+
+// check reports whether p fits the URL.
+func (p *pems) check(secure bool) error {
+	switch {
+	case *p != pems{} && !secure:
+		return errors.New("ca_file, cert_file and key_file are for rediss://")
+	case (p.cert == "") != (p.key == ""):
+		return errors.New("cert_file and key_file go together")
+	}
+	return nil
+}
+
+// load reads the files into c.
+func (p *pems) load(c *tls.Config) error {
+	if p.ca != "" {
+		pem, err := os.ReadFile(p.ca)
+		if err != nil {
+			return fmt.Errorf("ca_file: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("ca_file: no certificate in %s", p.ca)
+		}
+	}
+	if p.cert != "" {
+		cert, err := tls.LoadX509KeyPair(p.cert, p.key)
+		if err != nil {
+			return fmt.Errorf("cert_file and key_file: %w", err)
+		}
+		c.Certificates = []tls.Certificate{cert}
+	}
+	return nil
+}
