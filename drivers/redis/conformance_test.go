@@ -3,12 +3,14 @@ package redis_test
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/chicory-go/chicory/conformance"
 	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/drivers/bolt"
 	"github.com/chicory-go/chicory/drivers/memory"
 	"github.com/chicory-go/chicory/drivers/redis"
 	goredis "github.com/redis/go-redis/v9"
@@ -16,14 +18,30 @@ import (
 
 var prefixes atomic.Int64
 
-// A mix says what of a harness is on the server; the rest is memory.
-type mix struct{ broker, backend bool }
+// A mix says what of a harness is on the server; the rest is memory or a file.
+type mix struct{ broker, backend, file bool }
 
-var (
-	both        = mix{true, true}
-	brokerOnly  = mix{broker: true}
-	backendOnly = mix{backend: true}
-)
+var both = mix{broker: true, backend: true}
+
+// A store is what the rest is in.
+type store struct {
+	broker  func(namespace string) driver.Broker
+	backend func(namespace string) driver.Backend
+}
+
+// other returns a new store of the mix that is not on the server.
+func (m mix) other(tb testing.TB) store {
+	if !m.file {
+		s := memory.New()
+		return store{func(ns string) driver.Broker { return s.Broker(ns) }, func(ns string) driver.Backend { return s.Backend(ns) }}
+	}
+	s, err := bolt.Open(context.Background(), filepath.Join(tb.TempDir(), "jobs.db"), nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { s.Close() })
+	return store{func(ns string) driver.Broker { return s.Broker(ns) }, func(ns string) driver.Backend { return s.Backend(ns) }}
+}
 
 func (m mix) harness(tb testing.TB) *conformance.Harness {
 	s := sharedServer(tb)
@@ -31,12 +49,12 @@ func (m mix) harness(tb testing.TB) *conformance.Harness {
 		s = newServer(tb)
 	}
 	o := &redis.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
-	other := memory.New()
+	other := m.other(tb)
 	tb.Cleanup(func() { checkInvariants(tb, s, o.Prefix) })
 	h := &conformance.Harness{Server: true, Lease: 2 * time.Second, Slack: time.Second}
 	h.OpenBroker = func(tb testing.TB, namespace string) driver.Broker {
 		if !m.broker {
-			return other.Broker(namespace)
+			return other.broker(namespace)
 		}
 		b, err := redis.OpenBroker(context.Background(), client(s), namespace, o)
 		if err != nil {
@@ -46,7 +64,7 @@ func (m mix) harness(tb testing.TB) *conformance.Harness {
 	}
 	h.OpenBackend = func(tb testing.TB, namespace string, broker driver.Broker) driver.Backend {
 		if !m.backend {
-			return other.Backend(namespace)
+			return other.backend(namespace)
 		}
 		b, err := redis.OpenBackend(context.Background(), client(s), namespace, o, broker)
 		if err != nil {
@@ -111,9 +129,17 @@ func TestConformance(t *testing.T) {
 }
 
 func TestConformanceMemoryBackend(t *testing.T) {
-	conformance.RunApp(t, brokerOnly.harness)
+	conformance.RunApp(t, mix{broker: true}.harness)
 }
 
 func TestConformanceMemoryBroker(t *testing.T) {
-	conformance.RunApp(t, backendOnly.harness)
+	conformance.RunApp(t, mix{backend: true}.harness)
+}
+
+func TestConformanceBoltBackend(t *testing.T) {
+	conformance.RunApp(t, mix{broker: true, file: true}.harness)
+}
+
+func TestConformanceBoltBroker(t *testing.T) {
+	conformance.RunApp(t, mix{backend: true, file: true}.harness)
 }
