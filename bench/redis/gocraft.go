@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"math"
+	"time"
 
 	"github.com/gocraft/work"
 	redigo "github.com/gomodule/redigo/redis"
@@ -27,6 +29,12 @@ func redigoPool(addr string) *redigo.Pool {
 
 func (q *gocraftQueue) publish(_ context.Context, text string) error {
 	_, err := q.enqueuer.Enqueue("noop", work.Q{"text": text})
+	return err
+}
+
+// publishLater rounds up: it counts whole seconds.
+func (q *gocraftQueue) publishLater(_ context.Context, text string, d time.Duration) error {
+	_, err := q.enqueuer.EnqueueIn("noop", int64(math.Ceil(d.Seconds())), work.Q{"text": text})
 	return err
 }
 

@@ -48,6 +48,9 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer far.stop()
+	if err := far.calibrate(ctx); err != nil {
+		return err
+	}
 	b := &bench{server: s, far: far.addr()}
 	for _, w := range workloads() {
 		if !wanted.MatchString(w.name) {

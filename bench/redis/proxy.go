@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log"
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -16,7 +18,7 @@ import (
 type proxy struct {
 	listener net.Listener
 	target   string
-	delay    time.Duration
+	delay    atomic.Int64  // ns
 	late     chan struct{} // closed when nothing is delayed any more
 	delayed  queueOf[parcel]
 
@@ -38,13 +40,29 @@ func startProxy(target string, delay time.Duration) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{listener: l, target: target, delay: delay, late: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	p := &proxy{listener: l, target: target, late: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	p.delay.Store(int64(delay))
 	p.delayed.init()
 	p.active.Add(1)
 	go p.accept()
 	go p.deliver()
 	return p, nil
 }
+
+// calibrate takes off what a sleep and the way through the proxy add, so that a round
+// trip takes twice the delay longer than without the proxy.
+func (p *proxy) calibrate(ctx context.Context) error {
+	direct, err := latency(ctx, p.target)
+	if err != nil {
+		return err
+	}
+	delayed, err := latency(ctx, p.addr())
+	over := (delayed - direct) - 2*time.Duration(p.delay.Load())
+	p.delay.Add(-int64(over / 2))
+	return err
+}
+
+func (p *proxy) due() time.Time { return time.Now().Add(time.Duration(p.delay.Load())) }
 
 func (p *proxy) addr() string { return p.listener.Addr().String() }
 
@@ -117,13 +135,13 @@ func (p *proxy) read(from net.Conn, to *queueOf[[]byte]) {
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			p.delayed.push(parcel{time.Now().Add(p.delay), to, append([]byte(nil), buf[:n]...)})
+			p.delayed.push(parcel{p.due(), to, append([]byte(nil), buf[:n]...)})
 		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.ECONNRESET) {
 				log.Print("proxy: ", err)
 			}
-			p.delayed.push(parcel{time.Now().Add(p.delay), to, nil})
+			p.delayed.push(parcel{p.due(), to, nil})
 			return
 		}
 	}
