@@ -2,7 +2,7 @@
 // one process, on a private redis-server on the loopback.
 //
 //	cd bench && go run ./redis                                   everything, within 15 minutes
-//	cd bench && go run ./redis -n 2000 -rounds 1 -samples 5      a quick pass, within 2 minutes
+//	cd bench && go run ./redis -n 2000 -rounds 1 -samples 5      a quick pass, within 2 minutes: no figures to quote
 //	cd bench && go run ./redis -rows '^drain.*100'               some workloads
 //
 // Every round of a workload measures all peers, one after the other on an empty
@@ -16,8 +16,11 @@
 // that is ready or leased; stopping the worker is not timed. Nothing is published
 // meanwhile, so the CPU of this process is the worker's.
 //
+// Delayed tasks are off their time by how much later, or earlier, they start than they
+// are due: asynq and gocraft/work count whole seconds, and begin some too early.
+//
 // Far workloads reach the server through a proxy in this process, which adds 1.2 ms
-// to each direction and limits nothing else. Nagle's algorithm is off on both sides.
+// to each direction and limits nothing else.
 //
 // # What the peers promise, and their settings
 //
@@ -33,8 +36,8 @@
 //     touch the drain of a full queue; a pool of connections for all its handlers.
 //     "asynq as it comes" has its intervals of 1 s and 5 s, where they matter.
 //   - gocraft/work: a connection for every handler. It has no intervals to set.
-//   - taskq: reserves 100 at a time, with a buffer of as many. Its scheduler of delayed
-//     tasks runs every 1 to 1.5 s; a shorter one can only be lengthened.
+//   - taskq: reserves 100 at a time, with a buffer of as many, and blocks for 100 ms
+//     at most where nothing is ready. Its scheduler of delayed tasks runs every 1 to 1.5 s.
 //   - raw: no task queue, but what Redis allows a plain client: XADD, 100 in a pipeline
 //     where batches are measured, and four goroutines that XREADGROUP 100, then XACK
 //     and XDEL them in one pipeline. Ratios leave it out.

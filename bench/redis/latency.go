@@ -18,7 +18,7 @@ func latencies() []workload {
 	return []workload{
 		{name: "dispatch to start after idling", peers: []peer{chicoryPeer, asynqPeer, asynqDefault, gocraftPeer, taskqPeer}, keep: true, run: idle},
 		{name: "Delay to Get", peers: []peer{chicoryPeer, asynqPeer, asynqDefault}, keep: true, run: roundTrips},
-		{name: "delayed tasks, off their time", peers: []peer{chicoryPeer, asynqPeer, asynqDefault, gocraftPeer, taskqPeer}, keep: true, rounds: 2, run: precision},
+		{name: "delayed tasks, off their time", peers: []peer{chicoryPeer, asynqPeer, asynqDefault, gocraftPeer, taskqPeer}, keep: true, rounds: 1, run: precision},
 	}
 }
 
@@ -84,7 +84,7 @@ func idle(ctx context.Context, c *cell) ([]figure, error) {
 func roundTrips(ctx context.Context, c *cell) ([]figure, error) {
 	n := 20 * *samples
 	if c.peer.sleepy {
-		n = max(3, *samples/3)
+		n = max(3, *samples/6)
 	}
 	var took []time.Duration
 	err := c.withWorker(ctx, latencyConcurrency, func(string) {}, func(q queue) (err error) {

@@ -14,7 +14,7 @@ import (
 var (
 	tasks   = flag.Int("n", 20000, "tasks of a round of a fast workload; slower ones have a part of it")
 	rounds  = flag.Int("rounds", 5, "rounds")
-	samples = flag.Int("samples", 30, "samples of a latency in a round")
+	samples = flag.Int("samples", 15, "samples of a latency in a round")
 	rows    = flag.String("rows", "", "regular expression of the workloads to run; empty is all")
 )
 

@@ -11,7 +11,12 @@ import (
 	"github.com/vmihailenco/taskq/v4"
 )
 
-const taskqQueueName = "bench"
+const (
+	taskqQueueName = "bench"
+	// taskqWait is how long a read blocks that finds nothing, and so what Close waits
+	// for: its 1 s would be most of a round.
+	taskqWait = 100 * time.Millisecond
+)
 
 // Its schedulers outlive Close for a moment, and complain of the closed client.
 func init() { taskq.SetLogger(logr.Discard()) }
@@ -28,7 +33,7 @@ func openTaskq(_ context.Context, at place) (queue, error) {
 		near: clientOf(at.near),
 	}
 	q.queue = redisq.NewQueue(&taskq.QueueConfig{Name: taskqQueueName, Redis: q.rdb, ReservationSize: 100,
-		Handler: taskq.HandlerFunc(q.handle)})
+		WaitTimeout: taskqWait, Handler: taskq.HandlerFunc(q.handle)})
 	return q, nil
 }
 

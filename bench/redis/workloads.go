@@ -68,12 +68,16 @@ func drain(concurrency int, far, keep bool) workload {
 func drainSize(concurrency int, far bool, p peer) int {
 	n := *tasks
 	switch {
-	case far && (p.serial || concurrency <= 10):
+	case far && p.serial:
+		n /= max(40, 100/concurrency)
+	case far && concurrency <= 10:
 		n /= max(20, 100/concurrency)
 	case far:
 		n /= 400 / concurrency
 	case concurrency == 1:
 		n /= 5
+	case p.serial:
+		n /= 2
 	}
 	return max(n, 100)
 }
@@ -107,7 +111,7 @@ func publish(how string, goroutines, batch int, far, keep bool) workload {
 			err := c.open(ctx, func(q queue) error {
 				n := publishSize(goroutines, batch, far, q)
 				// Connections are opened before, for a program has them.
-				if err := publishAll(ctx, q, 4*goroutines*batch, goroutines, batch, textOf(textSize)); err != nil {
+				if err := publishAll(ctx, q, 4*goroutines, goroutines, batch, textOf(textSize)); err != nil {
 					return err
 				}
 				spent, err := c.server.measure(ctx, func() error {
@@ -129,8 +133,8 @@ func publishSize(goroutines, batch int, far bool, q queue) int {
 		n /= 50
 	case alone:
 		n /= 3
-	case far:
-		n /= 2
+	case far && batch == 1:
+		n /= 4
 	}
 	return max(n, 100)
 }
