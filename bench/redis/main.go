@@ -6,123 +6,138 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"slices"
-	"syscall"
+	"os/signal"
+	"regexp"
 	"time"
 )
 
-// A peer is a task queue that is measured.
-type peer interface {
-	// fill publishes n no-op tasks whose results are kept, from p goroutines, in
-	// batches where the peer has them, if batch is above one.
-	fill(ctx context.Context, n, p, batch int) error
-	// drain runs them with c at once, and returns once all are settled.
-	drain(ctx context.Context, n, c int) error
-	close()
-}
-
-// A figure is one round of a workload.
-type figure struct {
-	rate           float64 // tasks a second
-	client, server float64 // CPU, µs a task
-}
-
 var (
-	tasks  = flag.Int("n", 20000, "tasks of a round")
-	rounds = flag.Int("rounds", 5, "rounds")
+	tasks   = flag.Int("n", 20000, "tasks of a round of a fast workload; slower ones have a part of it")
+	rounds  = flag.Int("rounds", 5, "rounds")
+	samples = flag.Int("samples", 15, "samples of a latency in a round")
+	rows    = flag.String("rows", "", "regular expression of the workloads to run; empty is all")
+)
+
+// Limits and distances.
+const (
+	cellTimeout = 3 * time.Minute // one peer, one round
+	oneWay      = 1200 * time.Microsecond
 )
 
 func main() {
 	flag.Parse()
-	if err := run(context.Background()); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx); err != nil {
 		log.Fatal(err)
 	}
 }
 
 func run(ctx context.Context) error {
-	s, err := startServer()
+	wanted, err := regexp.Compile(*rows)
+	if err != nil {
+		return err
+	}
+	s, err := startServer(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.stop()
-	peers := []struct {
-		name string
-		open func(ctx context.Context, addr string) (peer, error)
-	}{{"chicory", openChicory}, {"asynq", openAsynq}}
-	type workload struct {
-		name               string
-		producers, batch   int
-		concurrency        int
-		measuresPublishing bool
+	far, err := startProxy(s.addr, oneWay)
+	if err != nil {
+		return err
 	}
-	workloads := []workload{
-		{"publish, 1 goroutine", 1, 1, 0, true},
-		{"publish, 64 goroutines", 64, 1, 0, true},
-		{"publish, batches of 100", 1, 100, 0, true},
-		{"drain, concurrency 1", 8, 100, 1, false},
-		{"drain, concurrency 10", 8, 100, 10, false},
-		{"drain, concurrency 50", 8, 100, 50, false},
-		{"drain, concurrency 100", 8, 100, 100, false},
+	defer far.stop()
+	if err := far.calibrate(ctx); err != nil {
+		return err
 	}
-	for _, w := range workloads {
-		all := make([][]figure, len(peers))
-		for range *rounds {
-			for i, p := range peers {
-				if err := s.flush(ctx); err != nil {
-					return err
-				}
-				q, err := p.open(ctx, s.addr)
-				if err != nil {
-					return err
-				}
-				fill := func() error { return q.fill(ctx, *tasks, w.producers, w.batch) }
-				var f figure
-				if w.measuresPublishing {
-					f, err = s.measure(fill)
-				} else if err = fill(); err == nil {
-					f, err = s.measure(func() error { return q.drain(ctx, *tasks, w.concurrency) })
-				}
-				q.close()
-				if err != nil {
-					return fmt.Errorf("%s: %s: %w", p.name, w.name, err)
-				}
-				all[i] = append(all[i], f)
+	b := &bench{server: s, far: far.addr()}
+	for _, w := range workloads() {
+		if !wanted.MatchString(w.name) {
+			continue
+		}
+		fmt.Fprintln(os.Stderr, w.name)
+		if err := b.measure(ctx, w); err != nil {
+			return fmt.Errorf("%s: %w", w.name, err)
+		}
+	}
+	return b.report(ctx, os.Stdout)
+}
+
+// A bench is what a run of this program has measured, and where.
+type bench struct {
+	server *server
+	far    string // address of the proxy
+	table  table
+}
+
+// A workload is measured for each of its peers.
+type workload struct {
+	name   string
+	peers  []peer
+	far    bool // through the proxy
+	keep   bool // results
+	rounds int  // at most; 0 is no limit
+	run    func(ctx context.Context, c *cell) ([]figure, error)
+}
+
+// A cell is one peer in one round of a workload, on an empty server.
+type cell struct {
+	server *server
+	peer   peer
+	at     place
+}
+
+// A figure is what a cell tells.
+type figure struct {
+	name, unit string
+	value      float64
+	more       bool // is better
+}
+
+// measure runs the rounds of w, each beginning with another peer.
+func (b *bench) measure(ctx context.Context, w workload) error {
+	n := *rounds
+	if w.rounds > 0 {
+		n = min(n, w.rounds)
+	}
+	for r := range n {
+		for i := range w.peers {
+			p := w.peers[(i+r)%len(w.peers)]
+			figures, err := b.cell(ctx, w, p)
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			for _, f := range figures {
+				b.table.add(w.name, p.name, f)
 			}
 		}
-		fmt.Printf("%-26s", w.name)
-		for i, p := range peers {
-			fmt.Printf("  %s %7.0f/s %5.1f+%5.1f µs", p.name, median(all[i], func(j int) float64 { return all[i][j].rate }),
-				median(all[i], func(j int) float64 { return all[i][j].client }), median(all[i], func(j int) float64 { return all[i][j].server }))
-		}
-		fmt.Printf("  ratio %.2f\n", median(all[0], func(j int) float64 { return all[0][j].rate / all[1][j].rate }))
 	}
 	return nil
 }
 
-func median(fs []figure, of func(i int) float64) float64 {
-	vs := make([]float64, len(fs))
-	for i := range fs {
-		vs[i] = of(i)
+func (b *bench) cell(ctx context.Context, w workload, p peer) ([]figure, error) {
+	ctx, cancel := context.WithTimeout(ctx, cellTimeout)
+	defer cancel()
+	if err := b.server.flush(ctx); err != nil {
+		return nil, err
 	}
-	slices.Sort(vs)
-	return vs[len(vs)/2]
+	at := place{addr: b.server.addr, near: b.server.addr, keep: w.keep}
+	if w.far {
+		at.addr = b.far
+	}
+	return w.run(ctx, &cell{b.server, p, at})
 }
 
-// measure times f, and the CPU that this process and the server take for it.
-func (s *server) measure(f func() error) (figure, error) {
-	client, server, begin := selfCPU(), s.cpu(), time.Now()
-	if err := f(); err != nil {
-		return figure{}, err
+// open opens the peer's queue for the time of f.
+func (c *cell) open(ctx context.Context, f func(q queue) error) error {
+	q, err := c.peer.open(ctx, c.at)
+	if err != nil {
+		return err
 	}
-	took, n := time.Since(begin), float64(*tasks)
-	return figure{n / took.Seconds(), float64((selfCPU() - client).Microseconds()) / n,
-		float64((s.cpu() - server).Microseconds()) / n}, nil
-}
-
-func selfCPU() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	err = f(q)
+	if closing := q.close(); err == nil {
+		err = closing
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return err
 }
