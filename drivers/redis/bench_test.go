@@ -36,7 +36,7 @@ func BenchmarkServer(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer backend.Close(ctx)
-	sub, err := broker.Subscribe(ctx, &driver.SubscribeOptions{Prefetch: batch, Slots: batch, Lease: time.Minute,
+	sub, err := broker.Subscribe(ctx, &driver.SubscribeOptions{Prefetch: 4 * batch, Slots: batch, Lease: time.Minute,
 		Queues: []driver.QueueSpec{{Name: "q"}}})
 	if err != nil {
 		b.Fatal(err)
@@ -60,9 +60,10 @@ func BenchmarkServer(b *testing.B) {
 			}
 			count("publish", func() error { return broker.Publish(ctx, msgs) })
 		}
-		for range 20 {
+		for left := 20 * batch; left > 0; {
 			var ds []*driver.Delivery
 			count("claim", func() (err error) { ds, err = sub.Receive(ctx, batch); return err })
+			left -= len(ds)
 			ss := make([]driver.Settlement, len(ds))
 			for i, d := range ds {
 				ss[i] = driver.Settlement{Delivery: d, Record: &driver.Update{ID: d.ID, Attempt: 1, State: driver.Success,

@@ -266,7 +266,8 @@ func (s *subscription) plan(limit int) (int, []share) {
 	if s.held >= s.prefetch {
 		s.forget(time.Now())
 	}
-	n := min(limit, s.prefetch-s.held, atOnce)
+	// In parts, so that some run while the server makes others ready.
+	n := min(limit, s.prefetch-s.held, (s.prefetch+3)/4, atOnce)
 	if n <= 0 {
 		return 0, nil
 	}
