@@ -55,7 +55,7 @@ func openChicory(ctx context.Context, at place) (queue, error) {
 
 // clientOf returns a client as Chicory's driver wants it.
 func clientOf(addr string) *goredis.Client {
-	return goredis.NewClient(&goredis.Options{Addr: addr, MaxRetries: -1})
+	return goredis.NewClient(&goredis.Options{ContextTimeoutEnabled: true, Addr: addr, MaxRetries: -1})
 }
 
 func (q *chicoryQueue) publish(ctx context.Context, text string) error {

@@ -29,17 +29,18 @@ const (
 // A conn is what brokers and backends of one process share: a client, and the
 // channel on which the server reaches the process.
 type conn struct {
-	rdb    redis.UniversalClient
-	owned  bool   // rdb is closed with the conn
-	url    string // of those that are opened by URL, "" of others
-	prefix string // of all keys
-	ns     string
-	nonce  string // of this conn, for names
-	serial atomic.Uint64
-	log    *slog.Logger
-	hub    *hub
-	idle   chan func() // to goroutines that make calls
-	listed sync.Map    // names of queues that are known to be listed; forgotten now and then
+	rdb     redis.UniversalClient
+	bounded bool   // rdb waits for no reply for ever, nor beyond a deadline
+	owned   bool   // rdb is closed with the conn
+	url     string // of those that are opened by URL, "" of others
+	prefix  string // of all keys
+	ns      string
+	nonce   string // of this conn, for names
+	serial  atomic.Uint64
+	log     *slog.Logger
+	hub     *hub
+	idle    chan func() // to goroutines that make calls
+	listed  sync.Map    // names of queues that are known to be listed; forgotten now and then
 
 	mu     sync.Mutex
 	refs   int
@@ -56,6 +57,10 @@ func connect(ctx context.Context, rdb redis.UniversalClient, owned bool, o *Opti
 	}
 	if _, ring := rdb.(*redis.Ring); ring {
 		err = errors.New("redis: a ring is not supported, for its servers would each have a part of the tasks")
+	}
+	if one, ok := rdb.(*redis.Client); ok {
+		o := one.Options()
+		c.bounded = o.ContextTimeoutEnabled && o.ReadTimeout > 0
 	}
 	if err == nil {
 		err = c.look(ctx)
@@ -140,9 +145,6 @@ func (c *conn) leave() error {
 // queueKey is what the keys of a queue begin with. Its braces have a cluster
 // keep them together.
 func (c *conn) queueKey(name string) string { return c.prefix + ":{" + driver.Escape(name) + "}" }
-
-// idKey is the key of what is known of a task.
-func (c *conn) idKey(id string) string { return c.prefix + ":r:{" + id + "}" }
 
 // copyName names a stored message.
 func (c *conn) copyName() string { return fmt.Sprintf("%s%010x", c.nonce, c.serial.Add(1)) }

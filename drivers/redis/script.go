@@ -80,9 +80,19 @@ type reply struct {
 	err   error
 }
 
-// run runs s. It obeys ctx: a call that it does not wait for any more may still be
-// carried out.
+// run runs s. It obeys the deadline of ctx, and its cancellation before anything is
+// sent: a call that it does not wait for any more may still be carried out.
 func (c *conn) run(ctx context.Context, s *script, args ...any) (any, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, driver.Transient(err)
+	}
+	if c.bounded {
+		value, err := c.eval(ctx, s, args)
+		if err != nil && ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return value, err
+	}
 	r, late := c.start(ctx, s, args...)
 	if late != nil {
 		return nil, ctx.Err()
@@ -90,13 +100,14 @@ func (c *conn) run(ctx context.Context, s *script, args ...any) (any, error) {
 	return r.value, r.err
 }
 
-// start runs s. If ctx ends before there is a reply, that will be in late.
+// start runs s. If ctx ends before there is a reply, that will be in late; but for a
+// cancellation the caller waits, rather than that each call were another goroutine's.
 func (c *conn) start(ctx context.Context, s *script, args ...any) (r reply, late <-chan reply) {
 	if err := ctx.Err(); err != nil {
 		return reply{nil, driver.Transient(err)}, nil
 	}
-	if ctx.Done() == nil {
-		value, err := c.eval(ctx, s, args)
+	if _, limited := ctx.Deadline(); ctx.Done() == nil || c.bounded && !limited {
+		value, err := c.eval(context.WithoutCancel(ctx), s, args)
 		return reply{value, err}, nil
 	}
 	replies := make(chan reply, 1)

@@ -61,7 +61,9 @@ var (
 // broker. Whatever its MaxRetries is, no script is repeated after a lost reply, for it
 // may have been carried out. Several brokers and backends of one process may share
 // rdb. It may be a [redis.Client], also one that finds its server through sentinels;
-// rings and clusters are refused.
+// rings and clusters are refused. With ContextTimeoutEnabled and a ReadTimeout, as
+// clients that are opened by URL have, calls are cheaper: a deadline is the client's
+// business then, and a cancellation waits for the reply of a call that was sent.
 func NewBroker(ctx context.Context, rdb redis.UniversalClient, namespace string, o *Options) (*Broker, error) {
 	c, err := connect(ctx, rdb, false, o, namespace)
 	if err != nil {

@@ -1,9 +1,27 @@
 -- ARGV: per delivery q, level, entry, generation. It returns a code for each: 0 or L.
+local current, kept, streams, given = {}, {}, {}, {}
+
+for i = 1, #ARGV, 4 do
+  local q, level, sid, gen = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
+  if given[q] == nil then given[q] = redis.call('EXISTS', q .. ':x') == 1 end
+  current[i] = gen == 0
+  if given[q] then current[i] = generation(q, level, sid) == gen end
+  if current[i] then
+    local stream = q .. ':s' .. level
+    streams[stream] = streams[stream] or {}
+    table.insert(streams[stream], sid)
+  end
+end
+
+for stream, sids in pairs(streams) do
+  table.insert(sids, 'JUSTID')
+  for _, sid in ipairs(redis.call('XCLAIM', stream, 'g', 'l', 0, unpack(sids))) do
+    kept[stream .. sid] = true
+  end
+end
+
 local codes = {}
 for i = 1, #ARGV, 4 do
-  local q, level, sid = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local ok = generation(q, level, sid) == tonumber(ARGV[i + 3]) and
-    #redis.call('XCLAIM', q .. ':s' .. level, 'g', 'l', 0, sid, 'JUSTID') == 1
-  codes[#codes + 1] = ok and '0' or 'L'
+  codes[#codes + 1] = current[i] and kept[ARGV[i] .. ':s' .. ARGV[i + 1] .. ARGV[i + 2]] and '0' or 'L'
 end
 return table.concat(codes)
