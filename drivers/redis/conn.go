@@ -60,7 +60,7 @@ func connect(ctx context.Context, rdb redis.UniversalClient, owned bool, o *Opti
 	}
 	if one, ok := rdb.(*redis.Client); ok {
 		o := one.Options()
-		c.bounded = o.ContextTimeoutEnabled && o.ReadTimeout > 0
+		c.bounded = o.ContextTimeoutEnabled && o.ReadTimeout > 0 && o.WriteTimeout > 0
 	}
 	if err == nil {
 		err = c.look(ctx)

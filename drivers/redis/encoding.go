@@ -147,7 +147,7 @@ func decodeRecord(id string, b []byte) (*driver.Record, error) {
 	if n := d.Take(2); n != nil {
 		r.ReplyTo = string(d.Take(uint64(binary.BigEndian.Uint16(n))))
 	}
-	if d.Err != nil || len(d.B) == 0 {
+	if d.Err != nil || len(d.B) == 0 || r.State == driver.Started { // what follows was of its PENDING
 		return r, d.Err
 	}
 	d.Take(8)

@@ -295,6 +295,7 @@ func TestDamaged(t *testing.T) {
 	key := func(id string) string { return p.prefix + ":ns:r:{" + id + "}" }
 	p.publish(message("a"), message("b"))
 	c.XAdd(t.Context(), &goredis.XAddArgs{Stream: p.prefix + ":ns:{q}:s0", Values: []string{"m", "?"}})
+	c.XAdd(t.Context(), &goredis.XAddArgs{Stream: p.prefix + ":ns:{q}:s0", Values: []string{"m", strings.Repeat("\x00", 17)}})
 	p.publish(message("c"), message("d"))
 	c.Del(t.Context(), key("b"))
 	c.LPush(t.Context(), key("b"), "of another type")
@@ -312,7 +313,51 @@ func TestDamaged(t *testing.T) {
 		t.Errorf("settled: %v, want an error of the second", err)
 	}
 	stats, err := p.broker.Inspect(t.Context(), []string{"q"})
-	if err != nil || stats[0].Ready != 0 || stats[0].Leased != 3 {
-		t.Errorf("%+v, %v, want the three damaged ones leased", stats, err)
+	if err != nil || stats[0].Ready != 0 || stats[0].Leased != 4 {
+		t.Errorf("%+v, %v, want the four damaged ones leased", stats, err)
+	}
+}
+
+// TestDamagedMeets has what a settlement would change damaged: nothing is changed.
+func TestDamagedMeets(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, sharedServer(t))
+	c := goredis.NewClient(client(p.server))
+	defer c.Close()
+	p.publish(message("a"))
+	ds, err := p.sub.Receive(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Set(t.Context(), p.prefix+":ns:r:{b}", "no record", 0)
+	s := driver.Settlement{Delivery: ds[0], Then: []*driver.Message{message("b")},
+		Record: &driver.Update{ID: "a", Attempt: 1, State: driver.Success, TTL: time.Hour}}
+	if err := p.sub.Settle(t.Context(), []driver.Settlement{s}); err == nil {
+		t.Error("settled, though what follows is damaged")
+	}
+	stats, err := p.broker.Inspect(t.Context(), []string{"q"})
+	if err != nil || stats[0].Leased != 1 {
+		t.Errorf("%+v, %v, want it leased still", stats, err)
+	}
+	r, err := p.backend.Get(t.Context(), []string{"a"})
+	if err != nil || r[0].State != driver.Started {
+		t.Errorf("record is %+v, %v, want STARTED", r[0], err)
+	}
+}
+
+// TestStartedInPlace wants nothing left in a record of what it was before it started.
+func TestStartedInPlace(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, sharedServer(t))
+	m := message("a")
+	m.Record.Due, m.Record.TTL = time.Now().Add(time.Minute).UnixMilli(), time.Hour
+	m.Record.ContentType, m.Record.Body = "text/plain", []byte("body")
+	p.publish(m)
+	if _, err := p.sub.Receive(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	r, err := p.backend.Get(t.Context(), []string{"a"})
+	if err != nil || r[0].State != driver.Started || r[0].Due != 0 || r[0].TTL != 0 || r[0].ContentType != "" || r[0].Body != nil {
+		t.Errorf("record is %+v, %v", r[0], err)
 	}
 }

@@ -80,9 +80,9 @@ func (sp *space) sweepJournal(now instant) {
 		k := sp.key(id)
 		k.shard.mu.Lock()
 		defer k.shard.mu.Unlock()
-		if e := k.find(sp.store.now().at); e != nil {
-			k.shard.tidy(e)
-		}
+		e := k.rested() // the journal has it, even if it was to drop it
+		k.shard.age(e, sp.store.now().at)
+		k.shard.tidy(e)
 	})
 }
 

@@ -40,6 +40,16 @@ local function admit(key, e, s, name, update, now)
   return true
 end
 
+-- known raises an error if what is known of the id of a message, or the message, is damaged.
+local function known(prefix, i, now)
+  if string.sub(ARGV[i], 1, 1) == 'd' then
+    local _, _, _, id = struct.unpack('>I8I4I4Bc0', ARGV[i], 4)
+    return read(prefix .. ':r:{' .. id .. '}', now)
+  end
+  local _, _, _, _, _, id = struct.unpack('>BI4I4I4I4Bc0Bc0', ARGV[i + 1])
+  return read(prefix .. ':r:{' .. id .. '}', now)
+end
+
 local function add(prefix, i, now, covering, woken)
   local head, blob, update = ARGV[i], ARGV[i + 1], covering and ARGV[i + 2] or ''
   local kind, index = struct.unpack('>c1I2', head)

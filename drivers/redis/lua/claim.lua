@@ -61,7 +61,7 @@ end
 
 -- starts has the record say that a message has started. It reports whether it may.
 local function starts(k, q, level, sid, blob, gen, count)
-  local once, id = k.flags % 2 >= 1, string.sub(blob, 19, 18 + string.byte(blob, 18))
+  local once, id = k.flags % 2 >= 1, string.sub(blob, 19, 18 + (string.byte(blob, 18) or error('too short')))
   local key = prefix .. ':r:{' .. id .. '}'
   if not once and count == 1 and redis.call('GETRANGE', key, 0, 34) == k.pending then
     redis.call('SETRANGE', key, 9, k.started)

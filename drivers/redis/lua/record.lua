@@ -82,6 +82,9 @@ local function write(key, r)
   return v
 end
 
+-- safety is when a record goes at the latest whose task does not end.
+local function safety(now, due) return now + math.min(math.max(0, due - now), SAFETY_AGE * 1000) + SAFETY_AGE end
+
 -- What follows is done for nearly all messages: of those whose id nobody else has
 -- anything to do with. It does as the rules would, without a table of the fields.
 -- Each returns nothing where it does not apply.
@@ -92,8 +95,8 @@ local ALIVE = '>BI4I4BBI4I4I4I4I8I8'
 -- that is once it has started.
 local function publish_new(key, e, s, name, update, now)
   local st, fl, ue, us, at, run, _, due, to, pos = struct.unpack('>BBI4I4I4I8I8I8I2c0', update)
-  if st ~= PENDING or fl ~= 0 or ue ~= e or us ~= s or due > now then return end
-  redis.call('SET', key, struct.pack(FIXED, 1, e, s, st, NAMED, e, s, at, 0, run, now + SAFETY_AGE, 0, now, 0, 0) ..
+  if st ~= PENDING or fl ~= 0 or ue ~= e or us ~= s then return end
+  redis.call('SET', key, struct.pack(FIXED, 1, e, s, st, NAMED, e, s, at, 0, run, safety(now, due), 0, now, 0, 0) ..
     struct.pack('>Bc0I2c0', #name, name, #to, to) .. string.sub(update, pos))
   return true
 end
@@ -161,7 +164,7 @@ local function expire(r, now, ttl, due)
   elseif r.st >= SUCCESS and not r.held then
     r.ex = ttl > 0 and now + ttl or 0
   else
-    r.ex = now + math.min(math.max(0, due - now), SAFETY_AGE * 1000) + SAFETY_AGE
+    r.ex = safety(now, due)
   end
 end
 

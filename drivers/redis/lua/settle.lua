@@ -55,6 +55,8 @@ local function settle(i)
     end
   end
   stays = stays and not refused
+  if u or tracked == 1 and not stays then r = r or read(key, now) end
+  for f = 1, n do known(prefix, i + f * ADD, now) end -- nothing has changed yet
   if stays then
     if not free(q, level, sid, delay > 0 and due(now, delay) or 0, 0) then return 'L', n end
     given[q] = true
@@ -63,7 +65,6 @@ local function settle(i)
     return 'L', n
   end
   if u or tracked == 1 and not stays then
-    r = r or read(key, now)
     if u and not refused then follow(r, u, now, true) end
     if covering and (refused or not u and not stays) then meet(r, now) end
     if tracked == 1 and not stays then leave(r) end
@@ -77,15 +78,20 @@ local function settle(i)
   return '0', n
 end
 
-local i = 4 + ARGV[3]
-while i <= #ARGV do
-  local ok, code, n = guard(settle, i)
-  if not ok then -- what is stored is damaged
-    code, n = 'E', struct.unpack('>I2', ARGV[i], 18)
+local function settle_all()
+  local i = 4 + ARGV[3]
+  while i <= #ARGV do
+    local ok, code, n = guard(settle, i)
+    if not ok then -- what is stored is damaged
+      code, n = 'E', struct.unpack('>I2', ARGV[i], 18)
+    end
+    codes[#codes + 1] = code
+    i = i + 3 + n * ADD
   end
-  codes[#codes + 1] = code
-  i = i + 3 + n * ADD
 end
+
+local ok, err = pcall(settle_all)
 for stream, sids in pairs(gone) do redis.call('XDEL', stream, unpack(sids)) end
 for q, n in pairs(woken) do wake(q, n) end
+if not ok then error(err) end
 return table.concat(codes)
