@@ -87,7 +87,7 @@ func (sp *space) start(c *change, s *driver.Start, now instant) (driver.Grant, e
 	} else {
 		c.hold(sh, e)
 	}
-	sh.put(c, e, driver.NextStarted(e.record, s, run, now.ms), now)
+	sh.put(c, e, driver.NextStarted(e.record, s, run, now.ms()), now)
 	return driver.Grant{Run: run}, nil
 }
 
@@ -122,7 +122,7 @@ func (sp *space) update(c *change, u *driver.Update, now instant) error {
 		return err
 	}
 	c.hold(sh, e)
-	sh.put(c, e, driver.NextUpdated(e.record, &cu, now.ms, false), now)
+	sh.put(c, e, driver.NextUpdated(e.record, &cu, now.ms(), false), now)
 	return nil
 }
 

@@ -90,7 +90,7 @@ func (sp *space) begins(t *task, now instant) bool {
 	// A RETRY closes its version. Any other refusal is of a start that the
 	// lease outranks: nobody else holds the task now.
 	if !errors.Is(driver.CheckStart(e.record, &s), driver.ErrStale) {
-		sh.put(nil, e, driver.NextStarted(e.record, &s, sp.runs.Add(1), now.ms), now)
+		sh.put(nil, e, driver.NextStarted(e.record, &s, sp.runs.Add(1), now.ms()), now)
 	}
 	return true
 }

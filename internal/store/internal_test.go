@@ -198,3 +198,22 @@ func TestLastCloseStopsTimers(t *testing.T) {
 		t.Error("the next client does not arm the timers")
 	}
 }
+
+// What is due is never due earlier for being written down in milliseconds and
+// read again, in another process whose clock began elsewhere.
+func TestMomentWritten(t *testing.T) {
+	t.Parallel()
+	for _, written := range []int64{0, 1, 350_000, 999_999} {
+		for _, read := range []int64{0, 1, 650_000, 999_999} {
+			const ms = int64(time.Millisecond)
+			before := instant{at: 7, unix: 1000*ms + written}
+			due := before.after(4 * time.Second)
+			after := instant{at: 11, unix: 2000*ms + read}
+			got := after.moment(before.unixMilli(due))
+			late := (got - after.at) - (due - before.at) + (after.unix - before.unix)
+			if late < 0 || late >= ms {
+				t.Errorf("written %d ns past a millisecond, read %d ns past one: %d ns late", written, read, late)
+			}
+		}
+	}
+}

@@ -128,7 +128,7 @@ func (now instant) unixMilli(at int64) int64 {
 	if at == 0 {
 		return 0
 	}
-	return now.ms + (at-now.at+int64(time.Millisecond)-1)/int64(time.Millisecond)
+	return (now.unix + at - now.at + int64(time.Millisecond) - 1) / int64(time.Millisecond)
 }
 
 // moment returns the moment of a Unix time; zero stays zero.
@@ -136,5 +136,5 @@ func (now instant) moment(ms int64) int64 {
 	if ms == 0 {
 		return 0
 	}
-	return now.at + (ms-now.ms)*int64(time.Millisecond)
+	return now.at + ms*int64(time.Millisecond) - now.unix
 }

@@ -163,7 +163,7 @@ func (sp *space) admit(c *change, p *posting, settled *task, now instant) error 
 func (sh *shard) apply(c *change, e *entry, u *driver.Update, now instant) {
 	if driver.CheckUpdate(e.record, u, false) == nil {
 		cu := u.Clone()
-		sh.put(c, e, driver.NextUpdated(e.record, &cu, now.ms, false), now)
+		sh.put(c, e, driver.NextUpdated(e.record, &cu, now.ms(), false), now)
 	}
 }
 

@@ -86,7 +86,7 @@ func expiry(r *driver.Record, now instant) int64 {
 		}
 		return now.after(r.TTL)
 	}
-	due := min(max(0, r.Due-now.ms), int64(driver.SafetyAge/time.Millisecond)*1000)
+	due := min(max(0, r.Due-now.ms()), int64(driver.SafetyAge/time.Millisecond)*1000)
 	return now.at + due*int64(time.Millisecond) + int64(driver.SafetyAge)
 }
 

@@ -76,7 +76,7 @@ func (sh *shard) read(e *entry) {
 
 // sweepJournal has the journal drop what has expired and rests.
 func (sp *space) sweepJournal(now instant) {
-	sp.store.options.Journal.Expired(sp.name, now.ms, func(id string) {
+	sp.store.options.Journal.Expired(sp.name, now.ms(), func(id string) {
 		k := sp.key(id)
 		k.shard.mu.Lock()
 		defer k.shard.mu.Unlock()

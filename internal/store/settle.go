@@ -200,7 +200,7 @@ func (sh *shard) verdict(c *change, e *entry, u *driver.Update, now instant) err
 	if err := driver.CheckUpdate(e.record, u, true); err != nil {
 		return err
 	}
-	sh.put(c, e, driver.NextUpdated(e.record, u, now.ms, true), now)
+	sh.put(c, e, driver.NextUpdated(e.record, u, now.ms(), true), now)
 	return nil
 }
 

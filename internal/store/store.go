@@ -166,9 +166,12 @@ func (s *Store) space(namespace string) *space {
 
 // An instant is a moment on the store's clock.
 type instant struct {
-	at int64 // nanoseconds since Store.base, monotonic: leases, delays, ages
-	ms int64 // Unix milliseconds: what records show
+	at   int64 // nanoseconds since Store.base, monotonic: leases, delays, ages
+	unix int64 // Unix nanoseconds
 }
+
+// ms returns the moment in Unix milliseconds, as records show it.
+func (now instant) ms() int64 { return now.unix / int64(time.Millisecond) }
 
 // forever is the longest time that is kept: what begins before it ends does
 // not overflow.
@@ -179,7 +182,7 @@ func (now instant) after(d time.Duration) int64 { return now.at + int64(min(d, f
 
 func (s *Store) now() instant {
 	t := time.Now()
-	return instant{int64(t.Sub(s.base)), t.UnixMilli()}
+	return instant{int64(t.Sub(s.base)), t.UnixNano()}
 }
 
 // reserve counts n messages as pending and returns how many of them fit.

@@ -66,7 +66,7 @@ func (k *token) leaves(s *subscription) *change {
 
 // stored returns t as a journal keeps it.
 func (t *task) stored(delay time.Duration, now instant) *Task {
-	s := &Task{Seq: t.seq, Message: &t.msg, Since: now.ms}
+	s := &Task{Seq: t.seq, Message: &t.msg, Since: now.ms()}
 	if t.resting {
 		m := t.msg
 		m.Envelope = t.envelope()
