@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/chicory-go/chicory/driver"
 )
@@ -13,13 +14,20 @@ func (b *Backend) Start(ctx context.Context, ss []driver.Start) ([]driver.Grant,
 	if err := b.check(ctx); err != nil {
 		return nil, err
 	}
+	starts := make([]starting, len(ss))
 	grants := make([]driver.Grant, len(ss))
-	errs := batches(len(ss), func(int) int { return 0 }, func(from, to int) error {
-		return b.start(ctx, ss[from:to], grants[from:to])
+	for i := range ss {
+		starts[i] = starting{&ss[i], &grants[i]}
+	}
+	keyOf := func(s starting) string { return b.conn.recordKey(s.ID) }
+	errs := each(b.conn, starts, keyOf, func(key string, ss []starting) []error {
+		return batches(len(ss), func(int) int { return 0 }, func(from, to int) error {
+			return b.start(ctx, key, ss[from:to])
+		})
 	})
 	for i, err := range errs {
 		switch {
-		case err != nil && len(ss) <= atOnce:
+		case err != nil && len(ss) <= atOnce && !b.conn.cluster:
 			return nil, err // the call as a whole
 		case err != nil:
 			grants[i].Err = err
@@ -28,26 +36,31 @@ func (b *Backend) Start(ctx context.Context, ss []driver.Start) ([]driver.Grant,
 	return grants, nil
 }
 
+// A starting is a start and its answer.
+type starting struct {
+	*driver.Start
+	grant *driver.Grant
+}
+
 const perGrant = 3 // values of the reply, see lua/start.lua
 
-func (b *Backend) start(ctx context.Context, ss []driver.Start, grants []driver.Grant) error {
+func (b *Backend) start(ctx context.Context, key string, ss []starting) error {
 	args := []any{b.conn.prefix}
 	var sent []int
-	for i := range ss {
-		s := &ss[i]
+	for i, s := range ss {
 		err := driver.CheckID(s.ID)
 		if err == nil && len(s.Copy) > maxText {
 			err = fmt.Errorf("the copy of %s has a name of %d bytes, at most %d fit", s.ID, len(s.Copy), maxText)
 		}
 		if err != nil {
-			grants[i].Err = fmt.Errorf("redis: start: %w", err)
+			s.grant.Err = fmt.Errorf("redis: start: %w", err)
 			continue
 		}
 		q, level, entry, generation := "", byte(0), "", uint32(0)
 		if s.Delivery != nil {
 			h, ok := s.Delivery.Handle.(*handle)
 			if !ok || h.sub.broker.conn.prefix != b.conn.prefix {
-				grants[i].Err = driver.ErrLeaseLost
+				s.grant.Err = driver.ErrLeaseLost
 				continue
 			}
 			q, level, entry, generation = h.key, h.level, h.entry, h.generation
@@ -62,7 +75,7 @@ func (b *Backend) start(ctx context.Context, ss []driver.Start, grants []driver.
 	if len(sent) == 0 {
 		return nil
 	}
-	value, err := b.call(ctx, startScript, args...)
+	value, err := b.call(ctx, startScript, key, args...)
 	if err != nil {
 		return err
 	}
@@ -74,7 +87,7 @@ func (b *Backend) start(ctx context.Context, ss []driver.Start, grants []driver.
 		code, _ := vs[perGrant*j].(string)
 		run, _ := vs[perGrant*j+1].(string)
 		blob, _ := vs[perGrant*j+2].(string)
-		g := &grants[i]
+		g := ss[i].grant
 		if g.Err = verdicts[code[0]]; g.Err == nil {
 			g.Run, err = strconv.ParseUint(run, 10, 64)
 		} else if blob != "" {
@@ -92,15 +105,21 @@ func (b *Backend) Apply(ctx context.Context, us []driver.Update) error {
 	if err := b.check(ctx); err != nil {
 		return err
 	}
-	errs := batches(len(us), func(i int) int { return updateSize(&us[i]) }, func(from, to int) error {
-		return b.apply(ctx, us[from:to])
-	})
-	return driver.Batch(errs)
+	keyOf := func(u driver.Update) string { return b.conn.recordKey(u.ID) }
+	return driver.Batch(each(b.conn, us, keyOf, func(key string, us []driver.Update) []error {
+		return batches(len(us), func(i int) int { return updateSize(&us[i]) }, func(from, to int) error {
+			return b.apply(ctx, key, us[from:to])
+		})
+	}))
 }
 
-func (b *Backend) apply(ctx context.Context, us []driver.Update) error {
+func (b *Backend) apply(ctx context.Context, key string, us []driver.Update) error {
 	errs := make([]error, len(us))
-	args := []any{b.conn.prefix}
+	told := "0"
+	if b.conn.cluster { // where it is kept whether somebody watches, no script of a record can look
+		told = "1"
+	}
+	args := []any{b.conn.prefix, told}
 	var sent []int
 	for i := range us {
 		if errs[i] = checkUpdate(&us[i]); errs[i] == nil {
@@ -110,7 +129,7 @@ func (b *Backend) apply(ctx context.Context, us []driver.Update) error {
 	if len(sent) == 0 {
 		return driver.Batch(errs)
 	}
-	value, err := b.call(ctx, applyScript, args...)
+	value, err := b.call(ctx, applyScript, key, args...)
 	var answers string
 	if err == nil {
 		answers, err = codes(value, len(sent))
@@ -129,8 +148,14 @@ func (b *Backend) Get(ctx context.Context, ids []string) ([]*driver.Record, erro
 		return nil, err
 	}
 	rs := make([]*driver.Record, len(ids))
-	errs := batches(len(ids), func(int) int { return 0 }, func(from, to int) error {
-		return b.get(ctx, ids[from:to], rs[from:to])
+	lookups := make([]lookup, len(ids))
+	for i := range ids {
+		lookups[i] = lookup{ids[i], &rs[i]}
+	}
+	errs := each(b.conn, lookups, b.keyOf, func(key string, ls []lookup) []error {
+		return batches(len(ls), func(int) int { return 0 }, func(from, to int) error {
+			return b.get(ctx, key, ls[from:to])
+		})
 	})
 	for _, err := range errs {
 		if err != nil {
@@ -140,24 +165,36 @@ func (b *Backend) Get(ctx context.Context, ids []string) ([]*driver.Record, erro
 	return rs, nil
 }
 
-func (b *Backend) get(ctx context.Context, ids []string, rs []*driver.Record) error {
-	for len(ids) > 0 {
-		value, err := b.call(ctx, getScript, append([]any{b.conn.prefix}, anys(ids)...)...)
+// A lookup is an ID, and where its record goes.
+type lookup struct {
+	id     string
+	record **driver.Record
+}
+
+func (b *Backend) keyOf(l lookup) string { return b.conn.recordKey(l.id) }
+
+func (b *Backend) get(ctx context.Context, key string, ls []lookup) error {
+	for len(ls) > 0 {
+		args := []any{b.conn.prefix}
+		for _, l := range ls {
+			args = append(args, l.id)
+		}
+		value, err := b.call(ctx, getScript, key, args...)
 		if err != nil {
 			return err
 		}
 		vs, _ := value.([]any)
-		if len(vs) == 0 || len(vs) > len(ids) {
-			return fmt.Errorf("redis: a script answers %v to %d ids", value, len(ids))
+		if len(vs) == 0 || len(vs) > len(ls) {
+			return fmt.Errorf("redis: a script answers %v to %d ids", value, len(ls))
 		}
 		for i, v := range vs {
 			if blob, _ := v.(string); blob != "" {
-				if rs[i], err = decodeRecord(ids[i], []byte(blob)); err != nil {
-					return fmt.Errorf("redis: record of %s: %w", ids[i], err)
+				if *ls[i].record, err = decodeRecord(ls[i].id, []byte(blob)); err != nil {
+					return fmt.Errorf("redis: record of %s: %w", ls[i].id, err)
 				}
 			}
 		}
-		ids, rs = ids[len(vs):], rs[len(vs):]
+		ls = ls[len(vs):]
 	}
 	return nil
 }
@@ -175,17 +212,20 @@ func (b *Backend) Delete(ctx context.Context, ids []string) (int, error) {
 	if err := b.check(ctx); err != nil {
 		return 0, err
 	}
-	n := 0
-	errs := batches(len(ids), func(int) int { return 0 }, func(from, to int) error {
-		value, err := b.call(ctx, deleteScript, append([]any{b.conn.prefix}, anys(ids[from:to])...)...)
-		deleted, _ := value.(int64)
-		n += int(deleted)
-		return err
+	var n atomic.Int64
+	errs := each(b.conn, ids, b.conn.recordKey, func(key string, ids []string) []error {
+		return batches(len(ids), func(int) int { return 0 }, func(from, to int) error {
+			value, err := b.call(ctx, deleteScript, key, append([]any{b.conn.prefix}, anys(ids[from:to])...)...)
+			deleted, _ := value.(int64)
+			n.Add(deleted)
+			return err
+		})
 	})
+	deleted := int(n.Load())
 	for _, err := range errs {
 		if err != nil {
-			return n, partly(n, err)
+			return deleted, partly(deleted, err)
 		}
 	}
-	return n, nil
+	return deleted, nil
 }

@@ -19,7 +19,7 @@ import (
 var prefixes atomic.Int64
 
 // A mix says what of a harness is on the server; the rest is memory or a file.
-type mix struct{ broker, backend, file bool }
+type mix struct{ broker, backend, file, cluster bool }
 
 var both = mix{broker: true, backend: true}
 
@@ -44,9 +44,14 @@ func (m mix) other(tb testing.TB) store {
 }
 
 func (m mix) harness(tb testing.TB) *conformance.Harness {
-	s := sharedServer(tb)
+	var args []string
+	sharing := &shared
+	if m.cluster {
+		sharing, args = &sharedCluster, clusterArgs
+	}
+	s := sharing.get(tb, args...)
 	if conformance.Restarts(tb) {
-		s = newServer(tb)
+		s = newServer(tb, args...)
 	}
 	o := &redis.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
 	other := m.other(tb)
@@ -80,7 +85,7 @@ func (m mix) harness(tb testing.TB) *conformance.Harness {
 			tb.Fatal(err)
 		}
 	}
-	if m == both {
+	if m.broker && m.backend {
 		h.Size = func(tb testing.TB) int { return size(tb, s, o.Prefix) }
 	}
 	return h
@@ -126,6 +131,11 @@ func all(t *testing.T, newHarness conformance.NewHarness) {
 
 func TestConformance(t *testing.T) {
 	all(t, both.harness)
+}
+
+// In a cluster, a script has the keys of one queue, or of one task.
+func TestConformanceCluster(t *testing.T) {
+	all(t, mix{broker: true, backend: true, cluster: true}.harness)
 }
 
 func TestConformanceMemoryBackend(t *testing.T) {

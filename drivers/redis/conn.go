@@ -33,6 +33,7 @@ type conn struct {
 	bounded bool   // rdb waits for no reply for ever, nor beyond a deadline
 	owned   bool   // rdb is closed with the conn
 	url     string // of those that are opened by URL, "" of others
+	cluster bool   // keys are on several servers: a script has those of one tag
 	prefix  string // of all keys
 	ns      string
 	nonce   string // of this conn, for names
@@ -52,14 +53,19 @@ type conn struct {
 func connect(ctx context.Context, rdb redis.UniversalClient, owned bool, o *Options, ns string) (*conn, error) {
 	c := &conn{rdb: rdb, owned: owned, ns: ns, prefix: o.prefix() + ":" + ns, nonce: rand.Text()[:12], log: o.logger(), idle: make(chan func()), refs: 1}
 	err := driver.CheckNamespace(ns)
+	_, c.cluster = rdb.(*redis.ClusterClient)
 	if strings.ContainsAny(o.prefix(), "{} \t\n") {
 		err = fmt.Errorf("redis: prefix %q has braces or spaces", o.prefix())
 	}
 	if _, ring := rdb.(*redis.Ring); ring {
 		err = errors.New("redis: a ring is not supported, for its servers would each have a part of the tasks")
 	}
-	if one, ok := rdb.(*redis.Client); ok {
-		o := one.Options()
+	switch rdb := rdb.(type) {
+	case *redis.Client:
+		o := rdb.Options()
+		c.bounded = o.ContextTimeoutEnabled && o.ReadTimeout > 0 && o.WriteTimeout > 0
+	case *redis.ClusterClient:
+		o := rdb.Options()
 		c.bounded = o.ContextTimeoutEnabled && o.ReadTimeout > 0 && o.WriteTimeout > 0
 	}
 	if err == nil {
@@ -96,8 +102,8 @@ func (c *conn) look(ctx context.Context) error {
 		return errors.New("redis: the server does not say its version; is it a Redis?")
 	case a < leastMajor || a == leastMajor && b < leastMinor:
 		return fmt.Errorf("redis: the server is Redis %s, want %d.%d or newer", version, leastMajor, leastMinor)
-	case field(info, "cluster_enabled") == "1":
-		return errors.New("redis: the server is a node of a cluster, which is not supported")
+	case field(info, "cluster_enabled") == "1" && !c.cluster:
+		return errCluster
 	}
 	if policy := field(info, "maxmemory_policy"); policy != "" && policy != "noeviction" {
 		c.log.Warn("redis: the server evicts keys when it is full, so tasks may be lost; set maxmemory-policy to noeviction", "policy", policy)

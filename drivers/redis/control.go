@@ -24,19 +24,19 @@ func (c *client) Put(ctx context.Context, key string, value []byte, ttl time.Dur
 	if value == nil {
 		value = []byte{}
 	}
-	_, err := c.call(ctx, controlScript, c.conn.prefix, "put", key, value, millis(ttl))
+	_, err := c.control(ctx, "put", key, value, millis(ttl))
 	return err
 }
 
 // Remove implements [driver.Control].
 func (c *client) Remove(ctx context.Context, keys ...string) error {
-	_, err := c.call(ctx, controlScript, append([]any{c.conn.prefix, "remove"}, anys(keys)...)...)
+	_, err := c.control(ctx, append([]any{"remove"}, anys(keys)...)...)
 	return err
 }
 
 // Entries implements [driver.Control].
 func (c *client) Entries(ctx context.Context, prefix string) ([]driver.Entry, uint64, error) {
-	value, err := c.call(ctx, controlScript, c.conn.prefix, "list", prefix)
+	value, err := c.control(ctx, "list", prefix)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -73,7 +73,7 @@ func (c *client) changed(ctx context.Context, prefix string, rev uint64) (bool, 
 	hub := c.conn.hub
 	next := hub.nextChange(prefix)
 	defer hub.drop(next)
-	value, err := c.call(ctx, controlScript, c.conn.prefix, "since", prefix, rev)
+	value, err := c.control(ctx, "since", prefix, rev)
 	if n, _ := value.(int64); err != nil || n > 0 {
 		return true, err
 	}
@@ -83,4 +83,10 @@ func (c *client) changed(ctx context.Context, prefix string, rev uint64) (bool, 
 	case <-ctx.Done():
 	}
 	return false, nil
+}
+
+// control runs what lua/control.lua has.
+func (c *client) control(ctx context.Context, args ...any) (any, error) {
+	shared := c.conn.shared()
+	return c.call(ctx, controlScript, shared, append([]any{shared}, args...)...)
 }

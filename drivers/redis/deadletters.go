@@ -40,7 +40,7 @@ func (l *deadLetters) List(ctx context.Context, cursor string, limit int) ([]*dr
 	if cursor != "" && (!ok || len(key) < epochDigits) {
 		return nil, "", fmt.Errorf("redis: list dead letters: cursor %q is not one that List returned", cursor)
 	}
-	value, err := l.broker.call(ctx, deadListScript, l.key, limit+1, score, key)
+	value, err := l.broker.call(ctx, deadListScript, l.key, l.key, limit+1, score, key)
 	if err != nil {
 		return nil, "", err
 	}
@@ -64,7 +64,7 @@ func (l *deadLetters) List(ctx context.Context, cursor string, limit int) ([]*dr
 
 // Get implements [driver.DeadLetters].
 func (l *deadLetters) Get(ctx context.Context, id string) ([]*driver.Message, error) {
-	value, err := l.broker.call(ctx, deadGetScript, l.key, id)
+	value, err := l.broker.call(ctx, deadGetScript, l.key, l.key, id)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (l *deadLetters) replay(ctx context.Context, keys []driver.DeadKey) ([]*dri
 	if err != nil {
 		return nil, b.readError(ctx, err)
 	}
-	args := []any{b.conn.prefix, l.key, b.covers()}
+	args := []any{b.conn.scope(l.key), l.key, b.covers()}
 	var msgs []*driver.Message
 	for i, blob := range blobs {
 		text, ok := blob.(string)
@@ -141,7 +141,7 @@ func (l *deadLetters) replay(ctx context.Context, keys []driver.DeadKey) ([]*dri
 	if len(msgs) == 0 {
 		return nil, nil
 	}
-	value, err := b.call(ctx, deadReplayScript, args...)
+	value, err := b.call(ctx, deadReplayScript, l.key, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -165,11 +165,11 @@ func (l *deadLetters) Delete(ctx context.Context, keys []driver.DeadKey) (int, e
 	}
 	n := 0
 	for chunk := range slices.Chunk(keys, atOnce) {
-		args := []any{l.broker.conn.prefix, l.key}
+		args := []any{l.broker.conn.scope(l.key), l.key}
 		for _, k := range chunk {
 			args = append(args, deadKey(k))
 		}
-		value, err := l.broker.call(ctx, deadRemoveScript, args...)
+		value, err := l.broker.call(ctx, deadRemoveScript, l.key, args...)
 		if err != nil {
 			return n, partly(n, err)
 		}
@@ -186,7 +186,7 @@ func (l *deadLetters) Purge(ctx context.Context, t time.Time) (int, error) {
 		before = t.UnixMilli()
 	}
 	for n := 0; ; {
-		value, err := l.broker.call(ctx, deadPurgeScript, l.broker.conn.prefix, l.key, atOnce, before)
+		value, err := l.broker.call(ctx, deadPurgeScript, l.key, l.broker.conn.scope(l.key), l.key, atOnce, before)
 		if err != nil {
 			return n, partly(n, err)
 		}

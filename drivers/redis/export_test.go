@@ -10,7 +10,7 @@ import (
 
 // OpenBroker opens a broker with a client of its own.
 func OpenBroker(ctx context.Context, ro *redis.Options, namespace string, o *Options) (*Broker, error) {
-	c, err := connect(ctx, redis.NewClient(ro), true, o, namespace)
+	c, err := dial(ctx, ro, o, namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -23,7 +23,7 @@ func OpenBackend(ctx context.Context, ro *redis.Options, namespace string, o *Op
 	if b, ok := driver.As[*Broker](broker); ok && b.conn.ns == namespace && b.conn.share() {
 		return newBackend(b.conn), nil
 	}
-	c, err := connect(ctx, redis.NewClient(ro), true, o, namespace)
+	c, err := dial(ctx, ro, o, namespace)
 	if err != nil {
 		return nil, err
 	}

@@ -78,7 +78,7 @@ func newHub(ctx context.Context, c *conn) (*hub, error) {
 
 // channels are those that h listens to. h.mu is held, or h is not in use yet.
 func (h *hub) channels() []string {
-	return slices.AppendSeq([]string{h.channel, h.conn.prefix + ":cc"}, maps.Keys(h.watched))
+	return slices.AppendSeq([]string{h.channel, h.conn.shared() + ":cc"}, maps.Keys(h.watched))
 }
 
 func (h *hub) close() {
@@ -174,7 +174,7 @@ func (h *hub) hear(msg any) {
 		}
 	case *redis.Message:
 		switch {
-		case m.Channel == h.conn.prefix+":cc":
+		case m.Channel == h.conn.shared()+":cc":
 			h.change(m.Payload)
 		case strings.HasPrefix(m.Payload, "w"):
 			h.wake(m.Payload[1:])

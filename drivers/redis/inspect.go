@@ -14,7 +14,7 @@ func (b *Broker) Queues(ctx context.Context) ([]string, error) {
 	if err := b.check(ctx); err != nil {
 		return nil, err
 	}
-	names, err := b.conn.rdb.SMembers(ctx, b.conn.prefix+":queues").Result()
+	names, err := b.conn.rdb.SMembers(ctx, b.conn.shared()+":queues").Result()
 	if err != nil {
 		return nil, b.readError(ctx, err)
 	}
@@ -36,32 +36,55 @@ const perQueue = 5 // values of the reply, see lua/inspect.lua
 
 // Inspect implements [driver.Inspector]. A queue that does not exist is empty.
 func (b *Broker) Inspect(ctx context.Context, queues []string) ([]driver.QueueStats, error) {
-	var args []any
-	for _, name := range queues {
-		args = append(args, b.conn.queueKey(name))
+	stats := make([]*driver.QueueStats, len(queues))
+	for i, name := range queues {
+		stats[i] = &driver.QueueStats{Queue: name}
 	}
-	value, err := b.call(ctx, inspectScript, args...)
+	keyOf := func(s *driver.QueueStats) string { return b.conn.queueKey(s.Queue) }
+	errs := each(b.conn, stats, keyOf, func(key string, stats []*driver.QueueStats) []error {
+		return batches(len(stats), func(int) int { return 0 }, func(from, to int) error {
+			return b.inspect(ctx, key, stats[from:to])
+		})
+	})
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	found := make([]driver.QueueStats, len(stats))
+	for i := range stats {
+		found[i] = *stats[i]
+	}
+	return found, b.check(ctx)
+}
+
+func (b *Broker) inspect(ctx context.Context, key string, stats []*driver.QueueStats) error {
+	var args []any
+	for _, s := range stats {
+		args = append(args, b.conn.queueKey(s.Queue))
+	}
+	value, err := b.call(ctx, inspectScript, key, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	vs, _ := value.([]any)
-	if len(vs) != perQueue*len(queues) {
-		return nil, fmt.Errorf("redis: a script answers %v to %d queues", value, len(queues))
+	if len(vs) != perQueue*len(stats) {
+		return fmt.Errorf("redis: a script answers %v to %d queues", value, len(stats))
 	}
-	stats := make([]driver.QueueStats, len(queues))
-	for i, name := range queues {
+	for i, s := range stats {
 		n := func(j int) int { v, _ := vs[perQueue*i+j].(int64); return int(v) }
-		stats[i] = driver.QueueStats{Queue: name, Ready: n(0), Leased: n(1), Delayed: n(2), Dead: n(3),
-			Oldest: time.Duration(n(4)) * time.Millisecond}
+		s.Ready, s.Leased, s.Delayed, s.Dead = n(0), n(1), n(2), n(3)
+		s.Oldest = time.Duration(n(4)) * time.Millisecond
 	}
-	return stats, nil
+	return nil
 }
 
 // PurgeQueue implements [driver.Purger]. Dead letters stay.
 func (b *Broker) PurgeQueue(ctx context.Context, queue string) ([]string, error) {
 	var ids []string
+	key := b.conn.queueKey(queue)
 	for {
-		value, err := b.call(ctx, purgeScript, b.conn.prefix, b.conn.queueKey(queue), atOnce)
+		value, err := b.call(ctx, purgeScript, key, b.conn.scope(key), key, atOnce)
 		if err != nil {
 			return ids, partly(len(ids), err)
 		}

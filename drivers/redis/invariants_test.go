@@ -17,7 +17,8 @@ import (
 type checker struct {
 	t      testing.TB
 	c      *goredis.Client
-	places map[string]int // of IDs that are known: their messages and dead letters
+	known  func(q, id string) string // the key of what is known of an ID
+	places map[string]int            // messages and dead letters, by that key
 }
 
 // checkInvariants finds, under a prefix, what is in two places, in none, or left
@@ -32,7 +33,11 @@ func checkInvariants(t testing.TB, s *server, prefix string) {
 		namespaces[ns] = append(namespaces[ns], key)
 	}
 	for ns, keys := range namespaces {
-		k := &checker{t, c, map[string]int{}}
+		k := &checker{t: t, c: c, places: map[string]int{}}
+		k.known = func(_, id string) string { return prefix + ":" + ns + ":r:{" + id + "}" }
+		if s.cluster {
+			k.known = func(q, id string) string { return q + ":r:{" + id + "}" }
+		}
 		k.namespace(prefix+":"+ns+":", keys)
 	}
 }
@@ -43,9 +48,9 @@ func (k *checker) namespace(prefix string, keys []string) {
 	queues := map[string]bool{}
 	var records []string
 	for _, key := range keys {
-		rest := strings.TrimPrefix(key, prefix)
+		rest := strings.TrimPrefix(strings.TrimPrefix(key, prefix), "{:}:")
 		switch {
-		case strings.HasPrefix(rest, "r:{"):
+		case strings.Contains(key, ":r:{"):
 			records = append(records, key)
 		case strings.HasPrefix(rest, "{"):
 			queues[key[:strings.LastIndex(key, ":")]] = true
@@ -58,18 +63,17 @@ func (k *checker) namespace(prefix string, keys []string) {
 	}
 	for _, key := range records {
 		b := []byte(must(k.c.Get(context.Background(), key).Result())(t))
-		id := strings.TrimSuffix(key[strings.Index(key, "{")+1:], "}")
-		if int(b[0]) != k.places[id] {
-			t.Errorf("%s is said to be in %d places, and is in %d", id, b[0], k.places[id])
+		if int(b[0]) != k.places[key] {
+			t.Errorf("%s is said to be in %d places, and is in %d", key, b[0], k.places[key])
 		}
-		delete(k.places, id)
+		delete(k.places, key)
 		ttl := must(k.c.PTTL(context.Background(), key).Result())(t)
 		if state := b[9]; b[0] == 0 && ttl < 0 && binary.BigEndian.Uint64(b[35:]) != 0 {
-			t.Errorf("the record of %s in state %d never goes", id, state)
+			t.Errorf("%s, in state %d, never goes", key, state)
 		}
 	}
-	for id := range k.places {
-		t.Errorf("%s is there, and is not known", id)
+	for key := range k.places {
+		t.Errorf("%s is not there, but its message is", key)
 	}
 }
 
@@ -83,14 +87,14 @@ func must[T any](v T, err error) func(testing.TB) T {
 	}
 }
 
-// message counts a message that is known by its ID.
-func (k *checker) message(blob string) {
+// message counts a message of q that is known by its ID.
+func (k *checker) message(q, blob string) {
 	var d driver.Delivery
 	if err := redis.DecodeMessage([]byte(blob), &d); err != nil {
 		k.t.Errorf("a message is damaged: %v", err)
 	}
 	if !d.NoRecord || d.Once {
-		k.places[d.ID]++
+		k.places[k.known(q, d.ID)]++
 	}
 }
 
@@ -103,7 +107,7 @@ func (k *checker) queue(q string) {
 		entries := map[string]bool{}
 		for _, entry := range must(k.c.XRange(ctx, stream, "-", "+").Result())(k.t) {
 			entries[entry.ID] = true
-			k.message(entry.Values["m"].(string))
+			k.message(q, entry.Values["m"].(string))
 		}
 		pending, err := k.c.XPendingExt(ctx, &goredis.XPendingExtArgs{Stream: stream, Group: "g", Start: "-", End: "+", Count: 1 << 20}).Result()
 		if err != nil && !strings.HasPrefix(err.Error(), "NOGROUP") {
@@ -137,14 +141,14 @@ func (k *checker) queue(q string) {
 			k.t.Errorf("%s: the generation of %s was left behind", q, name)
 		}
 	}
-	k.same(q+":z", q+":zm", k.message)
+	k.same(q+":z", q+":zm", func(blob string) { k.message(q, blob) })
 	k.same(q+":d", q+":dm", func(blob string) {
 		m, err := redis.DecodeDead([]byte(blob))
 		if err != nil {
 			k.t.Errorf("a dead letter is damaged: %v", err)
 			return
 		}
-		k.places[m.ID]++
+		k.places[k.known(q, m.ID)]++
 		epochs := must(k.c.HGet(ctx, q+":di", m.ID).Result())(k.t)
 		if !strings.Contains(epochs, fmt.Sprintf("%010d", m.Epoch)) {
 			k.t.Errorf("%s: the dead letter of %s in epoch %d is not listed", q, m.ID, m.Epoch)

@@ -103,7 +103,7 @@ func (n *notifications) mark(ctx context.Context) error {
 		return nil
 	}
 	b := n.backend
-	if err := b.conn.rdb.Set(ctx, b.conn.prefix+":watching", 1, watchingTTL).Err(); err != nil {
+	if err := b.conn.rdb.Set(ctx, b.conn.shared()+":watching", 1, watchingTTL).Err(); err != nil {
 		return b.readError(ctx, err)
 	}
 	n.mu.Lock()

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -20,11 +21,19 @@ func (b *Broker) Publish(ctx context.Context, msgs []*driver.Message) error {
 	if err := b.enlist(ctx, msgs); err != nil {
 		return err
 	}
-	errs := batches(len(msgs), func(i int) int { return messageSize(msgs[i]) }, func(from, to int) error {
-		return b.publish(ctx, msgs[from:to])
-	})
-	return driver.Batch(errs)
+	return driver.Batch(b.publishAll(ctx, msgs))
 }
+
+func (b *Broker) publishAll(ctx context.Context, msgs []*driver.Message) []error {
+	return each(b.conn, msgs, b.keyOf, func(key string, msgs []*driver.Message) []error {
+		return batches(len(msgs), func(i int) int { return messageSize(msgs[i]) }, func(from, to int) error {
+			return b.publish(ctx, key, msgs[from:to])
+		})
+	})
+}
+
+// keyOf is the key of the queue of m.
+func (b *Broker) keyOf(m *driver.Message) string { return b.conn.queueKey(m.Queue) }
 
 func messageSize(m *driver.Message) int {
 	n := len(m.Envelope)
@@ -34,7 +43,8 @@ func messageSize(m *driver.Message) int {
 	return n
 }
 
-func (b *Broker) publish(ctx context.Context, msgs []*driver.Message) error {
+// publish stores msgs, of the queue that is called key in a cluster.
+func (b *Broker) publish(ctx context.Context, key string, msgs []*driver.Message) error {
 	errs := make([]error, len(msgs))
 	args := arguments{args: make([]any, 0, perMessage*len(msgs))}
 	var sent []int
@@ -52,7 +62,7 @@ func (b *Broker) publish(ctx context.Context, msgs []*driver.Message) error {
 	if len(sent) == 0 {
 		return driver.Batch(errs)
 	}
-	value, err := b.call(ctx, publishScript, args.after(b.conn.prefix, b.covers())...)
+	value, err := b.call(ctx, publishScript, key, args.after(b.conn.scope(key), b.covers())...)
 	var answers string
 	if err == nil {
 		answers, err = codes(value, len(sent))
@@ -160,7 +170,7 @@ func deadHead(q uint16, m *driver.Message) []byte {
 
 // enlist has the queues of msgs listed, once per connection.
 func (b *Broker) enlist(ctx context.Context, msgs []*driver.Message) error {
-	var fresh []any
+	var fresh []string
 	for _, m := range msgs {
 		if _, known := b.conn.listed.Load(m.Queue); !known && driver.CheckQueue(m.Queue) == nil {
 			if _, known = b.conn.listed.LoadOrStore(m.Queue, true); !known {
@@ -171,11 +181,21 @@ func (b *Broker) enlist(ctx context.Context, msgs []*driver.Message) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	if err := b.conn.rdb.SAdd(ctx, b.conn.prefix+":queues", fresh...).Err(); err != nil {
+	if err := b.list(ctx, fresh); err != nil {
 		for _, name := range fresh {
 			b.conn.listed.Delete(name)
 		}
-		return b.readError(ctx, err) // no message was sent
+		return err // no message was sent
 	}
 	return nil
+}
+
+// list has queues listed. A name too often does not matter, so errors are transient.
+func (b *Broker) list(ctx context.Context, names []string) error {
+	shared := b.conn.shared()
+	_, err := b.call(ctx, listScript, shared, append([]any{shared}, anys(names)...)...)
+	if err != nil && !errors.Is(err, driver.ErrClosed) {
+		err = driver.Transient(err)
+	}
+	return err
 }

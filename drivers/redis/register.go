@@ -112,7 +112,7 @@ func open(ctx context.Context, cfg *driver.Config) (*conn, error) {
 	if err := l.pems.load(l.client.TLSConfig); err != nil {
 		return nil, fmt.Errorf("redis: %w (%s)", err, cfg.Redacted())
 	}
-	c, err := connect(ctx, redis.NewClient(l.client), true, l.own, cfg.Namespace)
+	c, err := dial(ctx, l.client, l.own, cfg.Namespace)
 	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.As(err, &unknown):
@@ -122,6 +122,18 @@ func open(ctx context.Context, cfg *driver.Config) (*conn, error) {
 	}
 	c.url = cfg.URL.String()
 	return c, nil
+}
+
+// dial connects to a server, or to the cluster that it is of.
+func dial(ctx context.Context, ro *redis.Options, o *Options, ns string) (*conn, error) {
+	c, err := connect(ctx, redis.NewClient(ro), true, o, ns)
+	if !errors.Is(err, errCluster) {
+		return c, err
+	}
+	if ro.DB != 0 {
+		return nil, fmt.Errorf("redis: the server is a node of a cluster, which has no database %d", ro.DB)
+	}
+	return connect(ctx, redis.NewClusterClient(clusterOptions(ro)), true, o, ns)
 }
 
 func openBroker(ctx context.Context, cfg *driver.Config) (driver.Broker, error) {

@@ -60,6 +60,7 @@ var (
 	settleScript     = newScript("drains", "record", "queue", "add", "settle")
 	extendScript     = newScript("queue", "extend")
 	subscribeScript  = newScript("drains", "subscribe")
+	listScript       = newScript("drains", "list")
 	startScript      = newScript("drains", "record", "queue", "start")
 	applyScript      = newScript("drains", "record", "apply")
 	getScript        = newScript("record", "get")
@@ -80,39 +81,41 @@ type reply struct {
 	err   error
 }
 
-// run runs s. It obeys the deadline of ctx, and its cancellation before anything is
-// sent: a call that it does not wait for any more may still be carried out.
-func (c *conn) run(ctx context.Context, s *script, args ...any) (any, error) {
+// run runs s on the node of a cluster that has key. It obeys the deadline of ctx, and
+// its cancellation before anything is sent: a call that it does not wait for any more
+// may still be carried out.
+func (c *conn) run(ctx context.Context, s *script, key string, args ...any) (any, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, driver.Transient(err)
 	}
 	if c.bounded {
-		value, err := c.eval(ctx, s, args)
+		value, err := c.eval(ctx, s, key, args)
 		if err != nil && ctx.Err() != nil {
 			err = ctx.Err()
 		}
 		return value, err
 	}
-	r, late := c.start(ctx, s, args...)
+	r, late := c.start(ctx, func(ctx context.Context) (any, error) { return c.eval(ctx, s, key, args) })
 	if late != nil {
 		return nil, ctx.Err()
 	}
 	return r.value, r.err
 }
 
-// start runs s. If ctx ends before there is a reply, that will be in late; but for a
-// cancellation the caller waits, rather than that each call were another goroutine's.
-func (c *conn) start(ctx context.Context, s *script, args ...any) (r reply, late <-chan reply) {
+// start starts a call. If ctx ends before there is a reply, that will be in late; but
+// for a cancellation the caller waits, rather than that each call were another
+// goroutine's.
+func (c *conn) start(ctx context.Context, call func(ctx context.Context) (any, error)) (r reply, late <-chan reply) {
 	if err := ctx.Err(); err != nil {
 		return reply{nil, driver.Transient(err)}, nil
 	}
 	if _, limited := ctx.Deadline(); ctx.Done() == nil || c.bounded && !limited {
-		value, err := c.eval(context.WithoutCancel(ctx), s, args)
+		value, err := call(context.WithoutCancel(ctx))
 		return reply{value, err}, nil
 	}
 	replies := make(chan reply, 1)
 	c.behind(func() {
-		value, err := c.eval(context.WithoutCancel(ctx), s, args)
+		value, err := call(context.WithoutCancel(ctx))
 		replies <- reply{value, err}
 	})
 	select {
@@ -149,10 +152,10 @@ func (c *conn) serve(do func()) {
 	}
 }
 
-func (c *conn) eval(ctx context.Context, s *script, args []any) (any, error) {
-	value, err := c.once(ctx, "evalsha", s.sha, args)
+func (c *conn) eval(ctx context.Context, s *script, key string, args []any) (any, error) {
+	value, err := c.once(ctx, "evalsha", s.sha, key, args)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") { // nothing was done
-		value, err = c.once(ctx, "eval", s.text, args)
+		value, err = c.once(ctx, "eval", s.text, key, args)
 	}
 	if err != nil {
 		return nil, c.classify(err)
@@ -160,8 +163,13 @@ func (c *conn) eval(ctx context.Context, s *script, args []any) (any, error) {
 	return value, nil
 }
 
-func (c *conn) once(ctx context.Context, command, s string, args []any) (any, error) {
-	all := append(make([]any, 0, 3+len(args)), command, s, 0)
+func (c *conn) once(ctx context.Context, command, s, key string, args []any) (any, error) {
+	all := append(make([]any, 0, 4+len(args)), command, s)
+	if c.cluster {
+		all = append(all, 1, key)
+	} else {
+		all = append(all, 0)
+	}
 	cmd := once{redis.NewCmd(ctx, append(all, args...)...)}
 	c.rdb.Process(ctx, cmd)
 	return cmd.Result()

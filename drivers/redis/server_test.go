@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,8 @@ type server struct {
 	addr string
 	dir  string
 	args []string
+
+	cluster bool // it is the only node of one
 
 	mu  sync.Mutex
 	cmd *exec.Cmd
@@ -45,7 +48,7 @@ func startServer(dir string, args ...string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{addr: addr, dir: dir, args: args}
+	s := &server{addr: addr, dir: dir, args: args, cluster: slices.Contains(args, "--cluster-enabled")}
 	return s, s.start()
 }
 
@@ -75,12 +78,27 @@ func (s *server) start() error {
 	defer c.Close()
 	for begin := time.Now(); time.Since(begin) < 30*time.Second; time.Sleep(10 * time.Millisecond) {
 		err := c.Ping(context.Background()).Err()
+		if err == nil && s.cluster {
+			err = s.join(c)
+		}
 		if err == nil || strings.HasPrefix(err.Error(), "NOAUTH") {
 			return nil
 		}
 	}
 	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
 	return fmt.Errorf("redis-server does not serve:\n%s", log)
+}
+
+// join gives the node all slots, and reports whether the cluster takes writes. That of
+// one which is started again takes its time.
+func (s *server) join(c *goredis.Client) error {
+	ctx := context.Background()
+	c.ClusterAddSlotsRange(ctx, 0, 16383) // an error says that it has them
+	info, err := c.ClusterInfo(ctx).Result()
+	if err == nil && !strings.Contains(info, "cluster_state:ok") {
+		err = errors.New("the cluster is not ready")
+	}
+	return err
 }
 
 // kill ends the server as a crash would.
@@ -91,29 +109,46 @@ func (s *server) kill() {
 	s.cmd.Wait()
 }
 
-var shared struct {
-	once sync.Once
-	*server
-	err error
+// A sharing is a server that cases share, each with a prefix of its own.
+type sharing struct {
+	once   sync.Once
+	server *server
+	err    error
 }
 
-// sharedServer returns the server that most cases share, each with a prefix of
-// its own.
+var shared, sharedCluster sharing
+
+// clusterArgs make a server the only node of a cluster.
+var clusterArgs = []string{"--cluster-enabled", "yes"}
+
+// sharedServer returns the server that most cases share.
 func sharedServer(tb testing.TB) *server {
 	tb.Helper()
-	shared.once.Do(func() {
+	return shared.get(tb)
+}
+
+func (sh *sharing) get(tb testing.TB, args ...string) *server {
+	tb.Helper()
+	sh.once.Do(func() {
 		var dir string
-		if dir, shared.err = os.MkdirTemp("", "chicory-redis"); shared.err == nil {
-			shared.server, shared.err = startServer(dir)
+		if dir, sh.err = os.MkdirTemp("", "chicory-redis"); sh.err == nil {
+			sh.server, sh.err = startServer(dir, args...)
 		}
 	})
-	if errors.Is(shared.err, exec.ErrNotFound) {
+	if errors.Is(sh.err, exec.ErrNotFound) {
 		tb.Skip(notTested)
 	}
-	if shared.err != nil {
-		tb.Fatal(shared.err)
+	if sh.err != nil {
+		tb.Fatal(sh.err)
 	}
-	return shared.server
+	return sh.server
+}
+
+func (sh *sharing) end() {
+	if sh.server != nil {
+		sh.server.kill()
+		os.RemoveAll(sh.server.dir)
+	}
 }
 
 // TestMain stops the shared server, and says loudly if there was none. It makes the
@@ -124,10 +159,8 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	if shared.server != nil {
-		shared.kill()
-		os.RemoveAll(shared.dir)
-	}
+	shared.end()
+	sharedCluster.end()
 	if errors.Is(shared.err, exec.ErrNotFound) {
 		fmt.Fprintln(os.Stderr, notTested)
 	}

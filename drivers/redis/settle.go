@@ -15,14 +15,23 @@ func (s *subscription) Settle(ctx context.Context, ss []driver.Settlement) error
 		return err
 	}
 	s.broker.enlistNext(ctx, ss)
-	return s.settleAll(ctx, ss)
+	return driver.Batch(s.settleAll(ctx, ss))
 }
 
-func (s *subscription) settleAll(ctx context.Context, ss []driver.Settlement) error {
-	errs := batches(len(ss), func(i int) int { return settlementSize(&ss[i]) }, func(from, to int) error {
-		return s.settle(ctx, ss[from:to])
+func (s *subscription) settleAll(ctx context.Context, ss []driver.Settlement) []error {
+	return each(s.broker.conn, ss, s.keyOf, func(key string, ss []driver.Settlement) []error {
+		return batches(len(ss), func(i int) int { return settlementSize(&ss[i]) }, func(from, to int) error {
+			return s.settle(ctx, key, ss[from:to])
+		})
 	})
-	return driver.Batch(errs)
+}
+
+// keyOf is the key of the queue that a settlement is about, "" of what is not s's.
+func (s *subscription) keyOf(one driver.Settlement) string {
+	if h := s.handleOf(one.Delivery); h != nil {
+		return h.key
+	}
+	return ""
 }
 
 func settlementSize(s *driver.Settlement) (n int) {
@@ -43,20 +52,27 @@ func updateSize(u *driver.Update) int {
 	return n
 }
 
-func (s *subscription) settle(ctx context.Context, ss []driver.Settlement) error {
+// settle settles ss, of the queue that is called key in a cluster.
+func (s *subscription) settle(ctx context.Context, key string, ss []driver.Settlement) error {
 	c, covering := s.broker.conn, s.broker.covering.Load()
 	errs := make([]error, len(ss))
+	for i := range ss {
+		if errs[i] = checkSettlement(&ss[i]); s.handleOf(ss[i].Delivery) == nil {
+			errs[i] = driver.ErrLeaseLost
+		}
+	}
+	if c.cluster {
+		var done func()
+		ss, done = s.publishFirst(ctx, key, ss, errs)
+		defer done()
+	}
 	args := arguments{args: make([]any, 0, perMessage*len(ss))}
 	var sent []int
 	for i := range ss {
+		if errs[i] != nil {
+			continue
+		}
 		h := s.handleOf(ss[i].Delivery)
-		if h == nil {
-			errs[i] = driver.ErrLeaseLost
-			continue
-		}
-		if errs[i] = checkSettlement(&ss[i]); errs[i] != nil {
-			continue
-		}
 		h.settling.Add(1)
 		defer h.settling.Add(-1)
 		c.appendSettlement(&args, h, &ss[i], covering)
@@ -65,7 +81,7 @@ func (s *subscription) settle(ctx context.Context, ss []driver.Settlement) error
 	if len(sent) == 0 {
 		return driver.Batch(errs)
 	}
-	value, err := c.run(ctx, settleScript, args.after(c.prefix, s.broker.covers())...)
+	value, err := c.run(ctx, settleScript, key, args.after(c.scope(key), s.broker.covers())...)
 	var answers string
 	if err == nil {
 		answers, err = codes(value, len(sent))
@@ -132,15 +148,17 @@ func (s *subscription) Extend(ctx context.Context, ds []*driver.Delivery) error 
 	if err := s.check(ctx); err != nil {
 		return err
 	}
-	errs := batches(len(ds), func(int) int { return 0 }, func(from, to int) error {
-		return s.extend(ctx, ds[from:to])
-	})
-	return driver.Batch(errs)
+	keyOf := func(d *driver.Delivery) string { return s.keyOf(driver.Settlement{Delivery: d}) }
+	return driver.Batch(each(s.broker.conn, ds, keyOf, func(key string, ds []*driver.Delivery) []error {
+		return batches(len(ds), func(int) int { return 0 }, func(from, to int) error {
+			return s.extend(ctx, key, ds[from:to])
+		})
+	}))
 }
 
-func (s *subscription) extend(ctx context.Context, ds []*driver.Delivery) error {
+func (s *subscription) extend(ctx context.Context, key string, ds []*driver.Delivery) error {
 	errs := make([]error, len(ds))
-	var args []any
+	var hs []*handle
 	var sent []int
 	settling := make([]bool, len(ds))
 	for i, d := range ds {
@@ -150,20 +168,13 @@ func (s *subscription) extend(ctx context.Context, ds []*driver.Delivery) error 
 			continue
 		}
 		settling[i] = h.settling.Load() > 0
-		args, sent = append(args, h.key, h.level, h.entry, h.generation), append(sent, i)
+		hs, sent = append(hs, h), append(sent, i)
 	}
 	if len(sent) == 0 {
 		return driver.Batch(errs)
 	}
-	value, err := s.broker.conn.run(ctx, extendScript, args...)
+	answers, err := s.extendHandles(ctx, key, hs)
 	now := time.Now()
-	var answers string
-	if err == nil {
-		answers, err = codes(value, len(sent))
-	}
-	if err != nil && s.broker.closed.Load() {
-		err = driver.ErrClosed
-	}
 	for j, i := range sent {
 		if errs[i] = err; err != nil {
 			continue
@@ -178,4 +189,20 @@ func (s *subscription) extend(ctx context.Context, ds []*driver.Delivery) error 
 		}
 	}
 	return driver.Batch(errs)
+}
+
+// extendHandles returns the codes of lua/extend.lua.
+func (s *subscription) extendHandles(ctx context.Context, key string, hs []*handle) (string, error) {
+	args := make([]any, 0, 4*len(hs))
+	for _, h := range hs {
+		args = append(args, h.key, h.level, h.entry, h.generation)
+	}
+	value, err := s.broker.conn.run(ctx, extendScript, key, args...)
+	if err != nil && s.broker.closed.Load() {
+		err = driver.ErrClosed
+	}
+	if err != nil {
+		return "", err
+	}
+	return codes(value, len(hs))
 }

@@ -121,11 +121,11 @@ func (c *client) Close(context.Context) error {
 }
 
 // call runs s for c. Once c is closed, the error is ErrClosed.
-func (c *client) call(ctx context.Context, s *script, args ...any) (any, error) {
+func (c *client) call(ctx context.Context, s *script, key string, args ...any) (any, error) {
 	if err := c.check(ctx); err != nil {
 		return nil, err
 	}
-	value, err := c.conn.run(ctx, s, args...)
+	value, err := c.conn.run(ctx, s, key, args...)
 	if err != nil && c.closed.Load() {
 		err = driver.ErrClosed
 	}
@@ -134,7 +134,11 @@ func (c *client) call(ctx context.Context, s *script, args ...any) (any, error) 
 
 // Info implements [driver.Broker].
 func (b *Broker) Info() driver.BrokerInfo {
-	return driver.BrokerInfo{Name: driverName, Contract: driver.Contract, Settle: driver.SettleAtomic,
+	settle := driver.SettleAtomic
+	if b.conn.cluster {
+		settle = driver.SettlePublishFirst
+	}
+	return driver.BrokerInfo{Name: driverName, Contract: driver.Contract, Settle: settle,
 		Acks: driver.AcksStored, Lease: driver.LeaseTimed, Dedup: true, FIFO: true, Durable: true,
 		Priorities: 3, MaxMessage: maxValue}
 }
@@ -146,10 +150,10 @@ func (b *Backend) Info() driver.BackendInfo {
 
 // Covers implements [driver.Coverer]: b covers the backends that share its
 // connection, or that were given the same client with the same prefix and
-// namespace.
+// namespace. In a cluster it covers none.
 func (b *Broker) Covers(backend driver.Backend) bool {
 	other, ok := driver.As[*Backend](backend)
-	if !ok || other.conn.prefix != b.conn.prefix || other.conn != b.conn && other.conn.rdb != b.conn.rdb {
+	if !ok || b.conn.cluster || other.conn.prefix != b.conn.prefix || other.conn != b.conn && other.conn.rdb != b.conn.rdb {
 		return false
 	}
 	b.covering.Store(true)

@@ -30,6 +30,7 @@ type subscription struct {
 	done     chan struct{} // closed by Stop and Close
 	closed   atomic.Bool
 
+	following chan struct{}   // capacity 1: taken by settlements with a Then of another queue, see publishFirst
 	receiving sync.Mutex      // one Receive at a time
 	given     <-chan struct{} // closed once the last Receive's late claim is undone, nil if it had none
 	late      sync.WaitGroup  // claims that nobody waits for
@@ -61,7 +62,7 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 	}
 	s := &subscription{broker: b, strict: o.Strict, prefetch: o.Prefetch, lease: o.Lease,
 		token: strconv.FormatUint(b.conn.serial.Add(1), 36), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		holds: map[*handle]struct{}{}}
+		following: make(chan struct{}, 1), holds: map[*handle]struct{}{}}
 	sources, err := s.enter(ctx, o.Queues)
 	if err != nil {
 		return nil, err
@@ -88,7 +89,6 @@ func checkOptions(o *driver.SubscribeOptions) error {
 // enter makes queues ready to be received from.
 func (s *subscription) enter(ctx context.Context, specs []driver.QueueSpec) ([]source, error) {
 	c := s.broker.conn
-	args := []any{c.prefix, s.lease.Milliseconds()}
 	sources, seen := make([]source, 0, len(specs)), map[string]bool{}
 	for _, spec := range specs {
 		err := driver.CheckQueue(spec.Name)
@@ -104,19 +104,53 @@ func (s *subscription) enter(ctx context.Context, specs []driver.QueueSpec) ([]s
 		}
 		seen[spec.Name] = true
 		src := source{name: spec.Name, key: c.queueKey(spec.Name), weight: max(1, spec.Weight)}
-		sources, args = append(sources, src), append(args, src.key, src.name)
+		sources = append(sources, src)
 	}
 	if len(sources) == 0 {
 		return nil, nil
 	}
-	value, err := s.broker.call(ctx, subscribeScript, args...)
-	if err != nil {
+	names := make([]string, len(sources))
+	for i, src := range sources {
+		names[i] = src.name
+	}
+	if c.cluster && len(sources) > 1 { // no queue is made if another one refuses
+		if err := s.createAll(ctx, "0", sources); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.createAll(ctx, "1", sources); err != nil {
 		return nil, err
 	}
-	if i, _ := value.(int64); i > 0 {
-		return nil, fmt.Errorf("redis: queue %q: %w", sources[i-1].name, driver.ErrLeaseMismatch)
+	return sources, s.broker.list(ctx, names)
+}
+
+func (s *subscription) createAll(ctx context.Context, create string, sources []source) error {
+	keyOf := func(src source) string { return src.key }
+	for _, err := range each(s.broker.conn, sources, keyOf, func(key string, sources []source) []error {
+		return []error{s.create(ctx, key, create, sources)}
+	}) {
+		if err != nil {
+			return err
+		}
 	}
-	return sources, nil
+	return nil
+}
+
+// create makes queues that are not there, of the lease of s. If create is "0" it only
+// looks whether they are of another.
+func (s *subscription) create(ctx context.Context, key, create string, sources []source) error {
+	args := []any{s.broker.conn.scope(key), s.lease.Milliseconds(), create}
+	for _, src := range sources {
+		args = append(args, src.key)
+	}
+	value, err := s.broker.call(ctx, subscribeScript, key, args...)
+	if err != nil {
+		return err
+	}
+	if i, _ := value.(int64); i > 0 {
+		return fmt.Errorf("redis: queue %q: %w", sources[i-1].name, driver.ErrLeaseMismatch)
+	}
+	return nil
 }
 
 // check reports why a call cannot be made.
@@ -255,7 +289,10 @@ func (s *subscription) waitNoMore(waits int, keys []string) {
 	c := s.broker.conn
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	c.run(ctx, leaveScript, append([]any{c.hub.channel, s.token, waits}, anys(keys)...)...)
+	each(c, keys, func(key string) string { return key }, func(key string, keys []string) []error {
+		c.run(ctx, leaveScript, key, append([]any{c.hub.channel, s.token, waits}, anys(keys)...)...)
+		return nil
+	})
 }
 
 // plan says how many messages to ask for, and how they are shared among the
@@ -392,19 +429,20 @@ func having(n int, shares []share, ds []*driver.Delivery, took map[string]int) m
 func (s *subscription) claim(ctx context.Context, n int, shares []share) ([]*driver.Delivery, time.Duration, error) {
 	b := s.broker
 	s.mu.Lock()
-	look := "0"
+	ask := question{n: n, look: "0"}
 	if time.Since(s.looked) >= tick {
-		look, s.looked = "1", time.Now()
+		ask.look, s.looked = "1", time.Now()
 	}
-	waits := s.waits
+	ask.waits = s.waits
 	s.waits = n
 	s.held += n // until it is known how many there are
 	s.mu.Unlock()
-	args := []any{b.conn.prefix, b.conn.hub.channel, s.token, n, b.covers(), s.lease.Milliseconds(), waits, look}
-	for _, sh := range shares {
-		args = append(args, sh.key, sh.n)
-	}
-	r, late := b.conn.start(ctx, claimScript, args...)
+	r, late := b.conn.start(ctx, func(ctx context.Context) (any, error) {
+		if b.conn.cluster && len(shares) > 1 {
+			return s.askEach(ctx, ask, shares)
+		}
+		return s.ask(ctx, ask, true, shares)
+	})
 	if late != nil {
 		s.late.Go(func() { s.giveBack(<-late, n, shares) })
 		return nil, 0, driver.Transient(ctx.Err())
@@ -424,6 +462,28 @@ func (s *subscription) claim(ctx context.Context, n int, shares []share) ([]*dri
 		s.mu.Unlock()
 	}
 	return ds, due, err
+}
+
+// A question is what claims have in common.
+type question struct {
+	n     int    // how many messages
+	waits int    // for how many the server has s wait, 0 if it does not
+	look  string // whether to look for leases that ran out, "1" or "0"
+}
+
+// ask claims messages. If there are none the server lets s wait, if it is to.
+func (s *subscription) ask(ctx context.Context, q question, wait bool, shares []share) (any, error) {
+	b := s.broker
+	args := []any{b.conn.prefix, b.conn.hub.channel, s.token, q.n, b.covers(), s.lease.Milliseconds(), q.waits, q.look, "0"}
+	if wait {
+		args[8] = "1"
+	}
+	for _, sh := range shares {
+		args = append(args, sh.key, sh.n)
+	}
+	key := shares[0].key
+	args[0] = b.conn.scope(key)
+	return b.conn.eval(ctx, claimScript, key, args)
 }
 
 // giveBack undoes a claim that nobody waited for.

@@ -1,9 +1,11 @@
--- ARGV: prefix, then per update id and update. It returns a code for each: 0, S or T.
+-- ARGV: prefix, whether somebody may watch what cannot be known here (1 or 0), then per
+-- update id and update. It returns a code for each: 0, S or T.
 local prefix = ARGV[1]
+if ARGV[2] == '1' then watching = 1 end
 drains(prefix)
 local now = clock()
 local codes = {}
-for i = 2, #ARGV, 2 do
+for i = 3, #ARGV, 2 do
   local id = ARGV[i]
   local key = prefix .. ':r:{' .. id .. '}'
   local r, u = read(key, now), unpack_update(ARGV[i + 1])

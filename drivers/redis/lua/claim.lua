@@ -1,8 +1,10 @@
 -- ARGV: prefix, channel and token of who asks, how many, covering (1 or 0),
 -- lease in ms, how many it was for that it is registered as waiting, 0 if it is not,
--- whether to look for leases that ran out (1 or 0); then queues in the order in which they are served: q, share.
+-- whether to look for leases that ran out (1 or 0), whether to wait (1 or 0); then queues in
+-- the order in which they are served: q, share.
 -- It returns the ms until something is due, -1 if nothing is, and per message: number of the
--- queue from 1 (2) level(1) generation(4) count(4); entry; message. If there is none, who asks waits.
+-- queue from 1 (2) level(1) generation(4) count(4); entry; message. If there is none,
+-- who asks waits, if it is to.
 local prefix, channel, token, want = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local covering, lease = ARGV[5] == '1', tonumber(ARGV[6])
 local now, us = clock()
@@ -161,7 +163,7 @@ local function take(index, q, n, plain)
 end
 
 local freed, told, plain, full = {}, {}, {}, {}
-for i = 9, #ARGV, 2 do
+for i = 10, #ARGV, 2 do
   local q = ARGV[i]
   local waited = redis.call('ZREM', q .. ':w', waits .. ARGV[7]) -- always: see drains
   told[i] = waited == 0 and ARGV[7] ~= '0'
@@ -170,21 +172,21 @@ for i = 9, #ARGV, 2 do
   plain[i] = redis.call('EXISTS', q .. ':z', q .. ':f', q .. ':s1', q .. ':s2') == 0
   if not plain[i] then freed[i] = freed[i] + promote(q) end
 end
-for i = 9, #ARGV, 2 do
+for i = 10, #ARGV, 2 do
   local n = math.min(tonumber(ARGV[i + 1]), want - taken)
-  if n > 0 then full[i] = take((i - 7) / 2, ARGV[i], n, plain[i]) end
+  if n > 0 then full[i] = take((i - 8) / 2, ARGV[i], n, plain[i]) end
 end
-for i = 9, #ARGV, 2 do
-  if full[i] ~= false and want > taken then take((i - 7) / 2, ARGV[i], want - taken, plain[i]) end
+for i = 10, #ARGV, 2 do
+  if full[i] ~= false and want > taken then take((i - 8) / 2, ARGV[i], want - taken, plain[i]) end
 end
-for i = 9, #ARGV, 2 do
+for i = 10, #ARGV, 2 do
   -- Who was told of this queue, and is full with others', has another one told.
   if told[i] and taken >= want then freed[i] = freed[i] + 1 end
   if freed[i] > 0 then wake(ARGV[i], freed[i]) end
 end
-if taken > 0 then return out end
+if taken > 0 or ARGV[9] == '0' then return out end
 local next_due
-for i = 9, #ARGV, 2 do
+for i = 10, #ARGV, 2 do
   local q = ARGV[i]
   redis.call('ZADD', q .. ':w', now, waits .. want)
   redis.call('PEXPIRE', q .. ':w', 60000) -- of workers that died

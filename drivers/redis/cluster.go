@@ -1,0 +1,260 @@
+package redis
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"github.com/chicory-go/chicory/driver"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+)
+
+// A cluster keeps keys with the same tag together, and a script has no others: those of
+// a queue, or those of a task. So there what is called with several queues or tasks is
+// called for each.
+
+// atATime is how many calls to a cluster are made for one.
+const atATime = 16
+
+// errCluster says that a client of one server was given for one of a cluster.
+var errCluster = errors.New("redis: the server is a node of a cluster, which wants a cluster client")
+
+// clusterOptions are those of a client of the cluster that the server of o is of.
+func clusterOptions(o *redis.Options) *redis.ClusterOptions {
+	return &redis.ClusterOptions{
+		Addrs: []string{o.Addr}, ClientName: o.ClientName, Dialer: o.Dialer, OnConnect: o.OnConnect, Protocol: o.Protocol,
+		Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
+		MaxRetries: o.MaxRetries, DialerRetries: o.DialerRetries, DialTimeout: o.DialTimeout,
+		ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, ContextTimeoutEnabled: o.ContextTimeoutEnabled,
+		PoolFIFO: o.PoolFIFO, PoolSize: o.PoolSize, PoolTimeout: o.PoolTimeout, MinIdleConns: o.MinIdleConns,
+		MaxIdleConns: o.MaxIdleConns, MaxActiveConns: o.MaxActiveConns,
+		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime,
+	}
+}
+
+// shared is what the keys begin with that are of no queue and no task. In a cluster
+// their tag, which no queue has, keeps them together.
+func (c *conn) shared() string {
+	if c.cluster {
+		return c.prefix + ":{:}"
+	}
+	return c.prefix
+}
+
+// scope is what scripts of a queue take for the prefix of what is known of its tasks. A
+// cluster has that beside the queue: an ID is known in each queue for itself.
+func (c *conn) scope(queueKey string) string {
+	if c.cluster {
+		return queueKey
+	}
+	return c.prefix
+}
+
+// recordKey is the key of the record of a task.
+func (c *conn) recordKey(id string) string { return c.prefix + ":r:{" + id + "}" }
+
+// each calls do with those of items that scripts may have together, and returns an error
+// per item. That is all of them, or in a cluster those with the same key; of these each
+// is served in order, and several at a time.
+func each[T any](c *conn, items []T, key func(T) string, do func(key string, items []T) []error) []error {
+	if !c.cluster {
+		return do("", items)
+	}
+	places := map[string][]int{}
+	for i := range items {
+		k := key(items[i])
+		places[k] = append(places[k], i)
+	}
+	errs := make([]error, len(items))
+	var g errgroup.Group
+	g.SetLimit(atATime)
+	for k, of := range places {
+		g.Go(func() error {
+			part := make([]T, len(of))
+			for j, i := range of {
+				part[j] = items[i]
+			}
+			for j, err := range do(k, part) {
+				errs[of[j]] = err
+			}
+			return nil
+		})
+	}
+	g.Wait()
+	return errs
+}
+
+// askEach asks one queue after the other. It goes about it as lua/claim.lua does: first
+// each is asked for its share, then for all that is wanted; and if all are empty the
+// server lets s wait at each.
+func (s *subscription) askEach(ctx context.Context, q question, shares []share) (any, error) {
+	c := claims{s: s, q: q, shares: shares, asked: make([]bool, len(shares)), out: []any{int64(-1)}}
+	short := make([]bool, len(shares)) // they had less than they were asked for
+	for round := range 2 {
+		for i, sh := range shares {
+			n := q.n - c.taken()
+			if round == 0 {
+				n = min(n, sh.n)
+			}
+			if n <= 0 || short[i] {
+				continue
+			}
+			got, err := c.ask(ctx, i, n, false)
+			if err != nil && c.taken() == 0 {
+				return nil, err
+			}
+			short[i] = got < n
+		}
+	}
+	if c.taken() == 0 {
+		return c.wait(ctx)
+	}
+	c.leave(q.waits, func(i int) bool { return !c.asked[i] })
+	return c.out, nil
+}
+
+// Claims are those that askEach makes.
+type claims struct {
+	s      *subscription
+	q      question
+	shares []share
+	asked  []bool // of queues: s no longer waits there
+	out    []any  // the replies, as one
+}
+
+func (c *claims) taken() int { return len(c.out) / perClaim }
+
+// ask asks the i-th queue for n messages, and returns how many it had.
+func (c *claims) ask(ctx context.Context, i, n int, wait bool) (int, error) {
+	q := c.q
+	q.n = n
+	if c.asked[i] {
+		q.waits = 0
+	}
+	c.asked[i] = true
+	sh := c.shares[i]
+	sh.n = n
+	value, err := c.s.ask(ctx, q, wait, []share{sh})
+	vs, _ := value.([]any)
+	if err != nil || len(vs) == 0 {
+		return 0, err
+	}
+	if due, _ := vs[0].(int64); due >= 0 && (c.out[0].(int64) < 0 || due < c.out[0].(int64)) {
+		c.out[0] = due
+	}
+	for j := 1; j < len(vs); j++ {
+		if head, _ := vs[j].(string); j%perClaim == 1 && len(head) == claimHead { // it names the queue by its number
+			vs[j] = string(binary.BigEndian.AppendUint16(nil, uint16(i+1))) + head[2:]
+		}
+	}
+	c.out = append(c.out, vs[1:]...)
+	return len(vs) / perClaim, nil
+}
+
+// wait has the server let s wait at each queue, unless it finds something.
+func (c *claims) wait(ctx context.Context) (any, error) {
+	for i := range c.shares {
+		got, err := c.ask(ctx, i, c.q.n, true)
+		if err != nil || got > 0 {
+			c.leave(c.q.n, func(j int) bool { return j < i })
+			return c.out, err
+		}
+	}
+	return c.out, nil
+}
+
+// leave has s wait no more where it has waited for n messages.
+func (c *claims) leave(n int, where func(i int) bool) {
+	var keys []string
+	for i, sh := range c.shares {
+		if where(i) {
+			keys = append(keys, sh.key)
+		}
+	}
+	if n > 0 && len(keys) > 0 {
+		c.s.waitNoMore(n, keys)
+	}
+}
+
+// publishFirst stores what follows in other queues, as no script can in a cluster
+// together with a settlement, and returns ss without that. It makes sure, before, that
+// the deliveries are held, and until done is called no other settlement does the same.
+// The errors are in errs, where there are some already.
+func (s *subscription) publishFirst(ctx context.Context, key string, ss []driver.Settlement, errs []error) (rest []driver.Settlement, done func()) {
+	done = func() {}
+	rest = slices.Clone(ss)
+	var msgs []*driver.Message
+	var of []int // settlements, of msgs
+	for i := range rest {
+		if errs[i] != nil {
+			continue
+		}
+		rest[i].Then = nil
+		for _, m := range ss[i].Then {
+			if s.broker.keyOf(m) == key {
+				rest[i].Then = append(rest[i].Then, m)
+				continue
+			}
+			again := *m
+			again.Repeat = true
+			msgs, of = append(msgs, &again), append(of, i)
+		}
+	}
+	if len(msgs) == 0 {
+		return rest, done
+	}
+	select {
+	case s.following <- struct{}{}:
+		done = func() { <-s.following }
+	case <-ctx.Done():
+		fail(errs, of, driver.Transient(ctx.Err()))
+		return rest, done
+	}
+	hs := make([]*handle, len(of))
+	for j, i := range of {
+		hs[j] = s.handleOf(ss[i].Delivery)
+	}
+	answers, err := s.extendHandles(ctx, key, hs)
+	if err != nil {
+		fail(errs, of, driver.Transient(err)) // to extend does not count
+		return rest, done
+	}
+	for j, i := range of {
+		errs[i] = verdicts[answers[j]]
+	}
+	held := func(j int) bool { return errs[of[j]] == nil }
+	published := s.broker.publishAll(ctx, pick(msgs, held))
+	of = pick(of, held)
+	stored := map[int]int{} // how many of a settlement
+	for j, err := range published {
+		if err == nil {
+			stored[of[j]]++
+		}
+	}
+	for j, err := range published {
+		if err != nil {
+			errs[of[j]] = partly(stored[of[j]], err)
+		}
+	}
+	return rest, done
+}
+
+// pick returns the items at the places that are wanted.
+func pick[T any](items []T, want func(j int) bool) []T {
+	var picked []T
+	for j := range items {
+		if want(j) {
+			picked = append(picked, items[j])
+		}
+	}
+	return picked
+}
+
+// fail says of settlements that they were not made.
+func fail(errs []error, of []int, err error) {
+	for _, i := range of {
+		errs[i] = err
+	}
+}
