@@ -38,11 +38,14 @@ func columns(t *testing.T) []column {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
+	onCluster := (&redis.Broker{}).Info()
+	onCluster.Settle = driver.SettlePublishFirst
 	fb, fbe := f.Broker("contract"), f.Backend("contract")
 	return []column{
 		{name: "memory", info: mb.Info(), backend: mbe.Info(), covers: mb.Covers(mbe), size: true},
 		{name: "bolt", info: fb.Info(), backend: fbe.Info(), covers: fb.Covers(fbe), size: true},
 		{name: "redis", info: (&redis.Broker{}).Info(), backend: (&redis.Backend{}).Info(), covers: true, size: true, server: true},
+		{name: "redis cluster", info: onCluster, backend: (&redis.Backend{}).Info(), size: true, server: true},
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package redis is a driver on Redis, 6.2 or newer: broker and backend on one
-// server, or each on its own. Import it for its effect:
+// server or cluster, or each on its own. Import it for its effect:
 //
 //	import _ "github.com/chicory-go/chicory/drivers/redis"
 //
@@ -11,6 +11,8 @@
 //	rediss://host:6379?ca_file=/ca.pem  over TLS, to a server of that authority
 //	unix:///run/redis.sock?db=1         over a socket
 //	redis://host:6379?prefix=shop       keys begin with shop:, not with chicory:
+//
+// The server may be a node of a cluster; the others are found through it.
 //
 // A server that wants certificates of its clients is shown cert_file and key_file.
 // Other parameters are those of [github.com/redis/go-redis/v9.ParseURL], but for
@@ -62,5 +64,15 @@
 // # Limits
 //
 //   - Messages and results of more than 4 MiB are refused.
-//   - A node of a cluster is refused, and a ring.
+//   - A ring is refused.
+//
+// # Clusters
+//
+// A cluster keeps all of a queue on one node, and the records of tasks spread over all
+// nodes. So the broker does not cover the backend: records are written beside messages,
+// not with them, as between two servers. What follows on a task in its own queue, as a
+// retry or a dead letter, is one step with its settlement; what follows in another queue
+// is stored first. An ID that is alive is refused in its own queue only. Every end of a
+// task is told to all nodes, on channels, and one message may wake more workers than
+// can take it, if they listen to other nodes.
 package redis

@@ -37,7 +37,8 @@ func (o *Options) logger() *slog.Logger {
 // [driver.Coverer], [driver.Control], [driver.Inspector] and [driver.Purger].
 type Broker struct {
 	client
-	covering atomic.Bool // it has a backend: records are applied and obeyed
+	settles  driver.SettleMode // not atomic in a cluster
+	covering atomic.Bool       // it has a backend: records are applied and obeyed
 }
 
 // A Backend is a [driver.Backend] on a Redis server. It also is a
@@ -60,8 +61,8 @@ var (
 // NewBroker returns a broker on rdb, which stays the caller's: close it after the
 // broker. Whatever its MaxRetries is, no script is repeated after a lost reply, for it
 // may have been carried out. Several brokers and backends of one process may share
-// rdb. It may be a [redis.Client], also one that finds its server through sentinels;
-// rings and clusters are refused. With ContextTimeoutEnabled and a ReadTimeout, as
+// rdb. It may be a [redis.Client], also one that finds its server through sentinels, or
+// a [redis.ClusterClient]; rings are refused. With ContextTimeoutEnabled and a ReadTimeout, as
 // clients that are opened by URL have, calls are cheaper: a deadline is the client's
 // business then, and a cancellation waits for the reply of a call that was sent.
 func NewBroker(ctx context.Context, rdb redis.UniversalClient, namespace string, o *Options) (*Broker, error) {
@@ -85,6 +86,9 @@ func NewBackend(ctx context.Context, rdb redis.UniversalClient, namespace string
 func newBroker(c *conn) *Broker {
 	b := &Broker{}
 	b.client.init(c)
+	if c.cluster {
+		b.settles = driver.SettlePublishFirst
+	}
 	return b
 }
 
@@ -134,11 +138,7 @@ func (c *client) call(ctx context.Context, s *script, key string, args ...any) (
 
 // Info implements [driver.Broker].
 func (b *Broker) Info() driver.BrokerInfo {
-	settle := driver.SettleAtomic
-	if b.conn.cluster {
-		settle = driver.SettlePublishFirst
-	}
-	return driver.BrokerInfo{Name: driverName, Contract: driver.Contract, Settle: settle,
+	return driver.BrokerInfo{Name: driverName, Contract: driver.Contract, Settle: b.settles,
 		Acks: driver.AcksStored, Lease: driver.LeaseTimed, Dedup: true, FIFO: true, Durable: true,
 		Priorities: 3, MaxMessage: maxValue}
 }
