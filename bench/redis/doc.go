@@ -4,6 +4,7 @@
 //	cd bench && go run ./redis                                   everything, within 15 minutes
 //	cd bench && go run ./redis -n 2000 -rounds 1 -samples 5      a quick pass, within 2 minutes: no figures to quote
 //	cd bench && go run ./redis -rows '^drain.*100'               some workloads
+//	cd bench && go run ./redis -appendfsync always               with an append-only file
 //
 // Every round of a workload measures all peers, one after the other on an empty
 // server, each round starting with another one. What is told is the median of the

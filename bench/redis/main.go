@@ -15,6 +15,7 @@ var (
 	tasks   = flag.Int("n", 20000, "tasks of a round of a fast workload; slower ones have a part of it")
 	rounds  = flag.Int("rounds", 5, "rounds")
 	samples = flag.Int("samples", 15, "samples of a latency in a round")
+	fsync   = flag.String("appendfsync", "", "have the server keep an append-only file in TMPDIR, synced as this says: always, everysec or no; empty is no file")
 	rows    = flag.String("rows", "", "regular expression of the workloads to run; empty is all")
 )
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -100,7 +101,7 @@ func (b *bench) head(ctx context.Context, w io.Writer) error {
 	}
 	fmt.Fprintf(w, "Chicory %s; %s; Redis %s; %s %s/%s, %d cores\n\n", commit(ctx), strings.Join(versions(), ", "), version,
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
-	fmt.Fprintf(w, "n %d, rounds %d, samples %d; PING %.2f ms, through the proxy %.2f ms\n", *tasks, *rounds, *samples, inMs(near), inMs(far))
+	fmt.Fprintf(w, "n %d, rounds %d, samples %d; append-only file %s; PING %.2f ms, through the proxy %.2f ms\n", *tasks, *rounds, *samples, cmp.Or(*fsync, "none"), inMs(near), inMs(far))
 	return nil
 }
 

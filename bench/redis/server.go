@@ -13,9 +13,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A server is a private redis-server without persistence.
+// A server is a private redis-server.
 type server struct {
 	addr string
+	dir  string
 	cmd  *exec.Cmd
 	rdb  *redis.Client
 }
@@ -27,9 +28,17 @@ func startServer(ctx context.Context) (*server, error) {
 	}
 	s := &server{addr: l.Addr().String()}
 	l.Close()
+	if s.dir, err = os.MkdirTemp("", "chicory-bench"); err != nil {
+		return nil, err
+	}
 	_, port, _ := net.SplitHostPort(s.addr)
-	s.cmd = exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", os.TempDir())
+	args := []string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir}
+	if *fsync != "" {
+		args = append(args, "--appendonly", "yes", "--appendfsync", *fsync)
+	}
+	s.cmd = exec.Command("redis-server", args...)
 	if err := s.cmd.Start(); err != nil {
+		os.RemoveAll(s.dir)
 		return nil, err
 	}
 	s.rdb = redis.NewClient(&redis.Options{Addr: s.addr, MaxRetries: -1})
@@ -47,6 +56,7 @@ func (s *server) stop() {
 	s.rdb.Close()
 	s.cmd.Process.Kill()
 	s.cmd.Wait()
+	os.RemoveAll(s.dir)
 }
 
 func (s *server) flush(ctx context.Context) error { return s.rdb.FlushAll(ctx).Err() }

@@ -3,7 +3,6 @@
 local now = clock()
 local out = {}
 for _, q in ipairs(ARGV) do
-  local lease = tonumber(redis.call('GET', q .. ':l') or 0)
   local stored, pending, oldest = 0, 0, now
   for level = 0, 2 do
     local key = q .. ':s' .. level
