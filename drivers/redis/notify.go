@@ -1,12 +1,15 @@
 package redis
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/internal/wire"
 )
 
 const (
@@ -199,34 +202,46 @@ func (n *notifications) Unwatch(ids []string) {
 	n.backend.conn.hub.unwatch(n, ids)
 }
 
-// finished passes a terminal record on.
+// finished passes terminal records on.
 func (h *hub) finished(channel, payload string) {
-	if payload == "" || len(payload) < 1+int(payload[0]) {
-		return
-	}
-	id, blob := payload[1:1+int(payload[0])], payload[1+int(payload[0]):]
-	var r *driver.Record
-	if blob != "" {
-		var err error
-		if r, err = decodeRecord(id, []byte(blob)); err != nil {
-			r = nil // it is read, which says what is wrong
-		}
-	}
+	rs, large := decodePush([]byte(payload))
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if w := h.watched[channel]; w != nil {
 		for n := range w.streams {
-			n.push(id, r)
+			n.push(rs, large)
 		}
 		return
 	}
 	for n := range h.streams {
-		n.push(id, r)
+		n.push(rs, large)
 	}
 }
 
+// decodePush returns the records of a push, see lua/record.lua, and the IDs of those that
+// are to be read: they are large, or damaged, of which reading tells.
+func decodePush(b []byte) (rs []*driver.Record, large []string) {
+	d := wire.Decoder{B: b}
+	for len(d.B) > 0 {
+		id := short(&d)
+		var blob []byte
+		if n := d.Take(4); n != nil {
+			blob = bytes.Clone(d.Take(uint64(binary.BigEndian.Uint32(n)))) // each record is kept by itself
+		}
+		if d.Err != nil {
+			break
+		}
+		if r, err := decodeRecord(id, blob); err == nil && r != nil {
+			rs = append(rs, r)
+		} else {
+			large = append(large, id)
+		}
+	}
+	return rs, large
+}
+
 // push never blocks.
-func (n *notifications) push(id string, r *driver.Record) {
+func (n *notifications) push(rs []*driver.Record, large []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
@@ -234,10 +249,8 @@ func (n *notifications) push(id string, r *driver.Record) {
 		return
 	case len(n.records)+len(n.large) >= backlog:
 		n.records, n.large, n.gap = nil, nil, true
-	case r == nil:
-		n.large = append(n.large, id)
 	default:
-		n.records = append(n.records, r)
+		n.records, n.large = append(n.records, rs...), append(n.large, large...)
 	}
 	signal(n.wake)
 }

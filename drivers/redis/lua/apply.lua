@@ -19,4 +19,5 @@ for i = 3, #ARGV, 2 do
   end
   codes[#codes + 1] = refused or '0'
 end
+push()
 return table.concat(codes)

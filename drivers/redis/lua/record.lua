@@ -285,15 +285,31 @@ local function meet(r, now)
   return true
 end
 
--- announce pushes the terminal record v of id to whom it is to be told, and to those
--- who watch.
+-- announce has the terminal record v of id pushed to those who watch it, and to whom it is
+-- to be told, once push is called. A push has 'r', then per record: id(1+), and the record(4+),
+-- empty if it is large.
+local LARGE, MOST_PUSHED = 16384, 65536
 local watching
+local pushes = {} -- records by whom they are for
 local function announce(prefix, id, to, v)
-  local payload = 'r' .. struct.pack('>Bc0', #id, id)
-  if #v <= 16384 then payload = payload .. v end
-  if to ~= '' then redis.call('PUBLISH', to, payload) end
-  watching = watching or redis.call('EXISTS', prefix .. ':watching')
-  if watching == 1 then
-    redis.call('PUBLISH', prefix .. ':n:' .. id, payload)
+  local item = struct.pack('>Bc0I4c0', #id, id, #v <= LARGE and #v or 0, #v <= LARGE and v or '')
+  if to ~= '' then
+    local p = pushes[to]
+    if not p then
+      p = { 'r', bytes = 0 }
+      pushes[to] = p
+    end
+    p[#p + 1] = item
+    p.bytes = p.bytes + #item
+    if p.bytes >= MOST_PUSHED then
+      redis.call('PUBLISH', to, table.concat(p))
+      pushes[to] = nil
+    end
   end
+  watching = watching or redis.call('EXISTS', prefix .. ':watching')
+  if watching == 1 then redis.call('PUBLISH', prefix .. ':n:' .. id, 'r' .. item) end
+end
+
+local function push()
+  for to, p in pairs(pushes) do redis.call('PUBLISH', to, table.concat(p)) end
 end

@@ -93,5 +93,6 @@ end
 local ok, err = pcall(settle_all)
 for stream, sids in pairs(gone) do redis.call('XDEL', stream, unpack(sids)) end
 for q, n in pairs(woken) do wake(q, n) end
+push()
 if not ok then error(err) end
 return table.concat(codes)
