@@ -186,7 +186,8 @@ func (once) NoRetry() bool { return true }
 func (o once) Clone() redis.Cmder { return once{o.Cmd.Clone().(*redis.Cmd)} }
 
 // refusals begin the errors with which a server says that it has done nothing.
-var refusals = []string{"LOADING", "READONLY", "MASTERDOWN", "MISCONF", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS"}
+var refusals = []string{"LOADING", "READONLY", "MASTERDOWN", "MISCONF", "BUSY", "NOREPLICAS",
+	"CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"}
 
 // classify says of an error what it means: after a transient one nothing was
 // done.
