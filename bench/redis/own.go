@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -24,6 +25,7 @@ func ownWorkloads() []workload {
 		{name: "lease extension, 200 at once", peers: only, run: extension},
 		{name: "promotion of a delayed task", peers: only, run: promotion},
 		{name: "10,000 waiters", peers: only, keep: true, rounds: 2, run: waiters},
+		{name: fmt.Sprintf("%d tasks wait", crowdTimes**tasks), peers: only, keep: true, rounds: 1, run: crowd},
 	}
 }
 
@@ -116,6 +118,66 @@ func promotion(ctx context.Context, c *cell) ([]figure, error) {
 		return err
 	})
 	return []figure{{"CPU of the server", "µs/task", µsEach(delayed.server-ready.server, n), false}}, err
+}
+
+// crowdTimes is how many times as many tasks wait as come and go.
+const crowdTimes = 50
+
+// crowd tells what it takes to publish tasks, and to run them, where none wait and then
+// where many do.
+func crowd(ctx context.Context, c *cell) ([]figure, error) {
+	var figures []figure
+	err := c.open(ctx, func(q queue) error {
+		come := func(n int) error { return publishAll(ctx, q, n, 64, 1, textOf(textSize)) }
+		round := func(where string) error {
+			publishing, err := c.server.measure(ctx, func() error { return come(*tasks) })
+			if err != nil {
+				return err
+			}
+			running, err := c.runSome(ctx, q, *tasks)
+			figures = append(figures, figure{"publish, " + where, "µs/task", µsEach(publishing.time, *tasks), false},
+				figure{"run, " + where, "µs/task", µsEach(running.time, *tasks), false})
+			return err
+		}
+		if err := come(100); err != nil { // opens connections
+			return err
+		}
+		if err := round("else none"); err != nil {
+			return err
+		}
+		if err := come(crowdTimes * *tasks); err != nil {
+			return err
+		}
+		return round("beside all")
+	})
+	return figures, err
+}
+
+// runSome tells what it takes to run n tasks of more.
+func (c *cell) runSome(ctx context.Context, q queue, n int) (spent cost, err error) {
+	var runs atomic.Int64
+	done := make(chan struct{})
+	var stop func() error
+	spent, err = c.server.measure(ctx, func() (err error) {
+		stop, err = q.work(ctx, 100, func(string) {
+			if runs.Add(1) == int64(n) {
+				close(done)
+			}
+		})
+		if err != nil {
+			return err
+		}
+		select {
+		case <-done:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		return err
+	})
+	if stop != nil {
+		err = errors.Join(err, stop())
+	}
+	return spent, err
 }
 
 const (

@@ -214,10 +214,16 @@ func (h *hub) confirm(channel string) {
 	}
 }
 
+// wake wakes who waits under token. Where that is gone, others look, for nobody else was
+// told.
 func (h *hub) wake(token string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if c := h.waiters[token]; c != nil {
+		signal(c)
+		return
+	}
+	for _, c := range h.waiters {
 		signal(c)
 	}
 }
