@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -56,7 +55,7 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 	if err := b.check(ctx); err != nil {
 		return nil, err
 	}
-	if err := checkOptions(o); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, fmt.Errorf("redis: subscribe: %w", err)
 	}
 	s := &subscription{broker: b, strict: o.Strict, prefetch: o.Prefetch, lease: o.Lease,
@@ -71,38 +70,12 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 	return s, nil
 }
 
-func checkOptions(o *driver.SubscribeOptions) error {
-	switch {
-	case len(o.Queues) == 0:
-		return errors.New("no queues")
-	case o.Prefetch < 1:
-		return fmt.Errorf("prefetch is %d, want at least 1", o.Prefetch)
-	case o.Lease <= 0 || o.Lease > driver.MaxLease:
-		return fmt.Errorf("lease is %v, want more than 0 and at most %v", o.Lease, driver.MaxLease)
-	case o.Lease%time.Millisecond != 0:
-		return fmt.Errorf("lease is %v, want whole milliseconds", o.Lease)
-	}
-	return nil
-}
-
 // enter makes queues ready to be received from.
 func (s *subscription) enter(ctx context.Context, specs []driver.QueueSpec) ([]source, error) {
 	c := s.broker.conn
 	args := []any{c.prefix, s.lease.Milliseconds()}
-	sources, seen := make([]source, 0, len(specs)), map[string]bool{}
+	sources := make([]source, 0, len(specs))
 	for _, spec := range specs {
-		err := driver.CheckQueue(spec.Name)
-		switch {
-		case err != nil:
-		case spec.Weight < 0:
-			err = fmt.Errorf("queue %q: weight is %d, want at least 0", spec.Name, spec.Weight)
-		case seen[spec.Name]:
-			err = fmt.Errorf("queue %q is given twice", spec.Name)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("redis: subscribe: %w", err)
-		}
-		seen[spec.Name] = true
 		src := source{name: spec.Name, key: c.queueKey(spec.Name), weight: max(1, spec.Weight)}
 		sources, args = append(sources, src), append(args, src.key, src.name)
 	}
@@ -558,6 +531,9 @@ func (s *subscription) deliveries(value any, shares []share) ([]*driver.Delivery
 func (s *subscription) SetQueues(ctx context.Context, specs []driver.QueueSpec) error {
 	if err := s.check(ctx); err != nil {
 		return err
+	}
+	if err := driver.CheckQueues(specs); err != nil {
+		return fmt.Errorf("redis: set queues: %w", err)
 	}
 	sources, err := s.enter(ctx, specs)
 	if err != nil {

@@ -32,6 +32,15 @@ local function generation(q, level, sid)
   return tonumber(string.sub(x, 1, space)), tonumber(string.sub(x, space))
 end
 
+-- current reports whether an entry has the generation gen. In most queues none has
+-- another than 0, which is looked up once.
+local given = {}
+local function current(q, level, sid, gen)
+  if given[q] == nil then given[q] = redis.call('EXISTS', q .. ':x') == 1 end
+  if not given[q] then return gen == 0 end
+  return generation(q, level, sid) == gen
+end
+
 -- due is when a delay is over that begins now, in whole ms: never early.
 local function due(now, delay) return now + 1 + delay end
 
@@ -41,6 +50,7 @@ local function free(q, level, sid, at, died)
   local gen, deaths = generation(q, level, sid)
   if #redis.call('XCLAIM', q .. ':s' .. level, 'g', 'f', 0, sid, 'JUSTID') == 0 then return false end
   redis.call('HSET', q .. ':x', member(level, sid), (gen + 1) .. ' ' .. (deaths + died))
+  given[q] = true
   redis.call('ZADD', q .. ':f', string.format('%.0f', at), member(level, sid))
   return true
 end
