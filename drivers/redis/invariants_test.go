@@ -59,6 +59,9 @@ func (k *checker) namespace(prefix string, keys []string) {
 	for _, key := range records {
 		b := []byte(must(k.c.Get(context.Background(), key).Result())(t))
 		id := strings.TrimSuffix(key[strings.Index(key, "{")+1:], "}")
+		if b[0] == 255 { // brief
+			b = append([]byte{1}, make([]byte, 74)...)
+		}
 		if int(b[0]) != k.places[id] {
 			t.Errorf("%s is said to be in %d places, and is in %d", id, b[0], k.places[id])
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -486,6 +487,12 @@ const (
 	claimHead = 11 // bytes of the first
 )
 
+// copyOf names a stored message, as copy_of in lua/queue.lua does.
+func copyOf(h *handle) string {
+	queue := h.key[strings.IndexByte(h.key, '{')+1 : len(h.key)-1]
+	return h.entry + string('a'+rune(h.level)) + queue[max(0, len(queue)-200):]
+}
+
 // deliveries makes deliveries of the reply to a claim.
 func (s *subscription) deliveries(value any, shares []share) ([]*driver.Delivery, time.Duration, error) {
 	vs, ok := value.([]any)
@@ -516,7 +523,7 @@ func (s *subscription) deliveries(value any, shares []share) ([]*driver.Delivery
 			continue
 		}
 		h.id, h.tracked = d.ID, tracked(&d.Message)
-		d.Handle = h
+		d.Handle, d.Copy = h, copyOf(h)
 		ds = append(ds, d)
 	}
 	s.mu.Lock()

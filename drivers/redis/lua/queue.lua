@@ -24,6 +24,14 @@ local function unmember(m)
   return 2 - tonumber(string.sub(m, 1, 1)), string.sub(m, 2, dash) .. string.format('%.0f', tonumber(string.sub(m, dash + 1)))
 end
 
+-- message_head takes apart what a message begins with: flags, epoch, seq, attempt, deliveries
+-- and where its id is. See encoding.go.
+local function message_head(blob)
+  local flags = string.byte(blob) or error('too short')
+  if flags % 8 >= 4 then return flags, 0, 0, 1, 0, 2 end
+  return struct.unpack('>BI4I4I4I4', blob)
+end
+
 -- generation returns the generation of an entry, and how often it died.
 local function generation(q, level, sid)
   local x = redis.call('HGET', q .. ':x', member(level, sid))
