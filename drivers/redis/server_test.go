@@ -83,6 +83,24 @@ func (s *server) start() error {
 	return fmt.Errorf("redis-server does not serve:\n%s", log)
 }
 
+// age waits until the server is up for a lease of the suite and a second: before, it takes
+// nothing back.
+func (s *server) age() error {
+	c := goredis.NewClient(client(s))
+	defer c.Close()
+	for begin := time.Now(); time.Since(begin) < 30*time.Second; time.Sleep(100 * time.Millisecond) {
+		up := 0
+		info, _ := c.Info(context.Background(), "server").Result()
+		for line := range strings.Lines(info) {
+			fmt.Sscanf(line, "uptime_in_seconds:%d", &up)
+		}
+		if time.Duration(up)*time.Second >= suiteLease+time.Second {
+			return nil
+		}
+	}
+	return errors.New("redis-server does not grow older")
+}
+
 // kill ends the server as a crash would.
 func (s *server) kill() {
 	s.mu.Lock()
@@ -105,6 +123,9 @@ func sharedServer(tb testing.TB) *server {
 		var dir string
 		if dir, shared.err = os.MkdirTemp("", "chicory-redis"); shared.err == nil {
 			shared.server, shared.err = startServer(dir)
+		}
+		if shared.err == nil {
+			shared.err = shared.age()
 		}
 	})
 	if errors.Is(shared.err, exec.ErrNotFound) {
