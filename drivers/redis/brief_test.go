@@ -2,6 +2,7 @@ package redis_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"reflect"
 	"strings"
@@ -13,7 +14,10 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-const brief = 255 // begins the brief form of a record
+const (
+	brief = 255       // begins the brief form of a record
+	due   = 1<<42 - 1 // in 2109
+)
 
 // TestBrief does to a record in its brief form what can be done to one, and to its like in the
 // full form: nobody can tell them apart.
@@ -49,17 +53,27 @@ func TestBrief(t *testing.T) {
 		"succeeded": settle(driver.Settlement{Record: &driver.Update{ID: "a", Attempt: 1, State: driver.Success, Body: []byte("done"), TTL: time.Hour}}),
 		"retried": settle(driver.Settlement{Record: &driver.Update{ID: "a", Attempt: 1, State: driver.Retry, Error: &driver.DeadInfo{Reason: "x"}},
 			Then: []*driver.Message{{ID: "a", Queue: "q", Seq: 1, Attempt: 2}}}),
-		"released":        settle(driver.Settlement{Action: driver.Release}),
-		"acknowledged":    settle(driver.Settlement{}),
-		"started":         func(p *pair) any { return p.start(driver.Start{ID: "a", Attempt: 1, Copy: "c", Count: 1}) },
-		"started once":    func(p *pair) any { return p.start(driver.Start{ID: "a", Attempt: 1, Copy: "c", Count: 1, Once: true}) },
-		"started newer":   func(p *pair) any { return p.start(driver.Start{ID: "a", Seq: 1, Attempt: 2, Copy: "c", Count: 1}) },
-		"cancelled":       update(driver.Update{State: driver.Cancelled, TTL: time.Hour}),
-		"failed":          update(driver.Update{State: driver.Failure, TTL: time.Hour, ReplyTo: "another"}),
-		"pending again":   update(driver.Update{Attempt: 1, State: driver.Pending}),
-		"pending later":   update(driver.Update{Seq: 1, Attempt: 2, State: driver.Pending}),
-		"deleted":         func(p *pair) any { return must(p.backend.Delete(p.t.Context(), []string{"a"}))(p.t) },
-		"purged":          func(p *pair) any { return must(p.broker.PurgeQueue(p.t.Context(), "q"))(p.t) },
+		"released":          settle(driver.Settlement{Action: driver.Release}),
+		"acknowledged":      settle(driver.Settlement{}),
+		"settled unstarted": func(p *pair) any { return p.settleUnstarted() },
+		"started":           func(p *pair) any { return p.start(driver.Start{ID: "a", Attempt: 1, Copy: "c", Count: 1}) },
+		"started once":      func(p *pair) any { return p.start(driver.Start{ID: "a", Attempt: 1, Copy: "c", Count: 1, Once: true}) },
+		"started newer":     func(p *pair) any { return p.start(driver.Start{ID: "a", Seq: 1, Attempt: 2, Copy: "c", Count: 1}) },
+		"cancelled":         update(driver.Update{State: driver.Cancelled, TTL: time.Hour}),
+		"failed":            update(driver.Update{State: driver.Failure, TTL: time.Hour, ReplyTo: "another"}),
+		"pending again":     update(driver.Update{Attempt: 1, State: driver.Pending}),
+		"pending later":     update(driver.Update{Seq: 1, Attempt: 2, State: driver.Pending}),
+		"deleted":           func(p *pair) any { return must(p.backend.Delete(p.t.Context(), []string{"a"}))(p.t) },
+		"purged": func(p *pair) any {
+			ids := must(p.broker.PurgeQueue(p.t.Context(), "q"))(p.t)
+			c := goredis.NewClient(client(p.server))
+			defer c.Close()
+			ttl := must(c.PTTL(p.t.Context(), p.prefix+":ns:r:{a}").Result())(p.t)
+			if year := 365 * 24 * time.Hour; ttl < 80*year { // it is due then
+				p.t.Errorf("a record that is due in 2109 goes in %v", ttl)
+			}
+			return ids
+		},
 		"buried as newer": func(p *pair) any { return p.bury(1) },
 		"buried as well":  func(p *pair) any { return p.bury(0) },
 	} {
@@ -71,7 +85,7 @@ func TestBrief(t *testing.T) {
 				c := goredis.NewClient(client(s))
 				defer c.Close()
 				m := message("a")
-				m.ReplyTo, m.Record.ReplyTo, m.Record.Due = "somebody", "somebody", 1<<42-1
+				m.ReplyTo, m.Record.ReplyTo, m.Record.Due = "somebody", "somebody", due
 				p.publish(m)
 				key := p.prefix + ":ns:r:{a}"
 				v := must(c.Get(t.Context(), key).Bytes())(t)
@@ -99,6 +113,21 @@ func (p *pair) start(s driver.Start) any {
 	return fmt.Sprint(gs[0].Err, gs[0].Run > 0)
 }
 
+// settleUnstarted settles a message that was claimed before its broker covered the backend.
+func (p *pair) settleUnstarted() any {
+	o := &redis.Options{Prefix: p.prefix}
+	b := must(redis.OpenBroker(p.t.Context(), client(p.server), "ns", o))(p.t)
+	defer b.Close(context.Background())
+	be := must(redis.OpenBackend(p.t.Context(), client(p.server), "ns", o, b))(p.t)
+	defer be.Close(context.Background())
+	late := &pair{t: p.t, server: p.server, prefix: p.prefix, broker: b, backend: be}
+	late.subscribe()
+	ds := must(late.sub.Receive(p.t.Context(), 1))(p.t)
+	b.Covers(be)
+	return late.sub.Settle(p.t.Context(), []driver.Settlement{{Delivery: ds[0],
+		Record: &driver.Update{ID: "a", Attempt: 1, State: driver.Success, TTL: time.Hour}}})
+}
+
 // bury publishes a dead letter of a.
 func (p *pair) bury(epoch uint32) any {
 	return p.broker.Publish(p.t.Context(), []*driver.Message{{ID: "a", Queue: "q", Epoch: epoch, Attempt: 1, Dead: &driver.DeadInfo{Reason: "x"},
@@ -119,7 +148,8 @@ func (p *pair) known(c *goredis.Client, key string) string {
 	if r == nil {
 		return fmt.Sprint(alive, " no record")
 	}
-	text := fmt.Sprint(alive, r.Held, r.Skeleton, r.State, r.Version(), r.Attempt, r.Count, r.ReplyTo, r.TTL, r.Due, r.Once, r.Provisional,
+	ttl := must(c.PTTL(p.t.Context(), key).Result())(p.t).Round(time.Hour)
+	text := fmt.Sprint(ttl, " ", alive, r.Held, r.Skeleton, r.State, r.Version(), r.Attempt, r.Count, r.ReplyTo, r.TTL, r.Due, r.Once, r.Provisional,
 		string(r.Body), r.ContentType, r.Error, r.Next, r.Run > 0, strings.Contains(r.Copy, "-"))
 	for _, at := range []int64{r.PendingAt, r.StartedAt, r.RetriedAt, r.FinishedAt} {
 		if age := time.Since(time.UnixMilli(at)); at != 0 && (age < -time.Minute || age > time.Minute) {
@@ -128,6 +158,32 @@ func (p *pair) known(c *goredis.Client, key string) string {
 		text += fmt.Sprint(" ", at != 0)
 	}
 	return text
+}
+
+// TestBriefClaimed claims messages whose record is brief: it says what they do.
+func TestBriefClaimed(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		change  func(m *driver.Message)
+		state   driver.State
+		attempt uint32
+		count   int
+	}{
+		"first":     {func(m *driver.Message) {}, driver.Started, 1, 1},
+		"delivered": {func(m *driver.Message) { m.Deliveries = 4 }, driver.Started, 1, 5},
+		"tried":     {func(m *driver.Message) { m.Attempt = 3 }, driver.Started, 3, 1},
+		"once":      {func(m *driver.Message) { m.Once = true }, driver.Pending, 1, 0},
+	} {
+		p := newPair(t, sharedServer(t))
+		m := message("a")
+		tt.change(m)
+		p.publish(m)
+		d := must(p.sub.Receive(t.Context(), 1))(t)[0]
+		r := must(p.backend.Get(t.Context(), []string{"a"}))(t)[0]
+		if r.State != tt.state || r.Attempt != tt.attempt || r.Count != tt.count || tt.count > 0 && r.Copy != d.Copy {
+			t.Errorf("%s: got %+v, want %s of attempt %d, count %d, copy %s", name, r, tt.state, tt.attempt, tt.count, d.Copy)
+		}
+	}
 }
 
 // TestNotBrief publishes what the brief form cannot tell, or not without loss.
