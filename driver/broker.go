@@ -2,6 +2,8 @@ package driver
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 )
 
@@ -98,10 +100,45 @@ type SubscribeOptions struct {
 	Worker   string        // name of the worker, for inspection
 }
 
+// Check reports what no broker subscribes with: no queues, those that CheckQueues
+// refuses, a Prefetch below 1, a Lease that is not of whole milliseconds up to MaxLease.
+func (o *SubscribeOptions) Check() error {
+	switch {
+	case len(o.Queues) == 0:
+		return errors.New("no queues")
+	case o.Prefetch < 1:
+		return fmt.Errorf("prefetch is %d, want at least 1", o.Prefetch)
+	case o.Lease <= 0 || o.Lease > MaxLease:
+		return fmt.Errorf("lease is %v, want more than 0 and at most %v", o.Lease, MaxLease)
+	case o.Lease%time.Millisecond != 0:
+		return fmt.Errorf("lease is %v, want whole milliseconds", o.Lease)
+	}
+	return CheckQueues(o.Queues)
+}
+
 // A QueueSpec names a queue and its share among the queues of a subscription.
 type QueueSpec struct {
 	Name   string
 	Weight int // relative; 0 is 1
+}
+
+// CheckQueues reports a name that CheckQueue refuses or that is there twice, or a
+// negative weight. None at all is fine: that is what SetQueues may be given.
+func CheckQueues(specs []QueueSpec) error {
+	seen := make(map[string]bool, len(specs))
+	for _, spec := range specs {
+		if err := CheckQueue(spec.Name); err != nil {
+			return err
+		}
+		if spec.Weight < 0 {
+			return fmt.Errorf("queue %q: weight is %d, want at least 0", spec.Name, spec.Weight)
+		}
+		if seen[spec.Name] {
+			return fmt.Errorf("queue %q is given twice", spec.Name)
+		}
+		seen[spec.Name] = true
+	}
+	return nil
 }
 
 // A Subscription hands out messages to one worker.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestEscapeIsInjectiveAndSafe(t *testing.T) {
@@ -69,6 +70,32 @@ func TestNames(t *testing.T) {
 		if (err == nil) != tt.ok || err != nil && !errors.Is(err, ErrName) {
 			t.Errorf("%s: got %v, want ok=%v", tt.name, err, tt.ok)
 		}
+	}
+}
+
+func TestSubscribeOptionsCheck(t *testing.T) {
+	queues := []QueueSpec{{Name: "a"}, {Name: "b", Weight: 2}}
+	for name, tt := range map[string]struct {
+		o  SubscribeOptions
+		ok bool
+	}{
+		"good":             {SubscribeOptions{Queues: queues, Prefetch: 1, Lease: time.Second}, true},
+		"longest lease":    {SubscribeOptions{Queues: queues, Prefetch: 1, Lease: MaxLease}, true},
+		"no queues":        {SubscribeOptions{Prefetch: 1, Lease: time.Second}, false},
+		"no prefetch":      {SubscribeOptions{Queues: queues, Lease: time.Second}, false},
+		"no lease":         {SubscribeOptions{Queues: queues, Prefetch: 1}, false},
+		"lease too long":   {SubscribeOptions{Queues: queues, Prefetch: 1, Lease: MaxLease + time.Second}, false},
+		"part of a ms":     {SubscribeOptions{Queues: queues, Prefetch: 1, Lease: time.Second + 1}, false},
+		"queue of no name": {SubscribeOptions{Queues: []QueueSpec{{}}, Prefetch: 1, Lease: time.Second}, false},
+		"negative weight":  {SubscribeOptions{Queues: []QueueSpec{{Name: "a", Weight: -1}}, Prefetch: 1, Lease: time.Second}, false},
+		"queue twice":      {SubscribeOptions{Queues: append(queues, queues[0]), Prefetch: 1, Lease: time.Second}, false},
+	} {
+		if err := tt.o.Check(); (err == nil) != tt.ok {
+			t.Errorf("%s: got %v, want ok=%v", name, err, tt.ok)
+		}
+	}
+	if err := CheckQueues(nil); err != nil {
+		t.Errorf("no queues to set: got %v, want nil", err)
 	}
 }
 

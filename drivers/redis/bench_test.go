@@ -79,7 +79,7 @@ func BenchmarkServer(b *testing.B) {
 
 func benchMessage(id string) *driver.Message {
 	return &driver.Message{ID: id, Queue: "q", Attempt: 1, Envelope: make([]byte, 256),
-		Record: &driver.Update{ID: id, Attempt: 1, State: driver.Pending, ReplyTo: "bench:ns:ch:nobody"}}
+		Record: &driver.Update{ID: id, Attempt: 1, State: driver.Pending, ReplyTo: "ABCDEFGHIJKL"}}
 }
 
 // cpu returns the microseconds of processor time that the server has used.

@@ -21,6 +21,8 @@ var prefixes atomic.Int64
 // A mix says what of a harness is on the server; the rest is memory or a file.
 type mix struct{ broker, backend, file, cluster bool }
 
+const suiteLease = 2 * time.Second
+
 var both = mix{broker: true, backend: true}
 
 // A store is what the rest is in.
@@ -56,7 +58,7 @@ func (m mix) harness(tb testing.TB) *conformance.Harness {
 	o := &redis.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
 	other := m.other(tb)
 	tb.Cleanup(func() { checkInvariants(tb, s, o.Prefix) })
-	h := &conformance.Harness{Server: true, Lease: 2 * time.Second, Slack: time.Second}
+	h := &conformance.Harness{Server: true, Lease: suiteLease, Slack: time.Second}
 	h.OpenBroker = func(tb testing.TB, namespace string) driver.Broker {
 		if !m.broker {
 			return other.broker(namespace)

@@ -152,8 +152,8 @@ func (c *conn) leave() error {
 // keep them together.
 func (c *conn) queueKey(name string) string { return c.prefix + ":{" + driver.Escape(name) + "}" }
 
-// copyName names a stored message.
-func (c *conn) copyName() string { return fmt.Sprintf("%s%010x", c.nonce, c.serial.Add(1)) }
+// newName names a delayed message. Names sort as they were given.
+func (c *conn) newName() string { return fmt.Sprintf("%s%010x", c.nonce, c.serial.Add(1)) }
 
 // batches calls do with spans of n items, few and small enough for a script,
 // and returns an error per item.

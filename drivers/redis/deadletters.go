@@ -135,7 +135,7 @@ func (l *deadLetters) replay(ctx context.Context, keys []driver.DeadKey) ([]*dri
 			update = encodeUpdate(&driver.Update{ID: m.ID, Epoch: m.Epoch, Seq: m.Seq, Attempt: m.Attempt,
 				State: driver.Pending, Once: m.Once, ReplyTo: m.ReplyTo})
 		}
-		args = append(args, names[i], known, level(m.Priority), m.Epoch, encodeMessage(m, b.conn.copyName()), update)
+		args = append(args, names[i], known, level(m.Priority), m.Epoch, encodeMessage(m), update)
 		msgs = append(msgs, m)
 	}
 	if len(msgs) == 0 {

@@ -26,7 +26,7 @@
 //
 //	ACL SETUSER user on >password ~chicory:* &chicory:* -@all
 //	  +info +ping +subscribe +unsubscribe +publish +evalsha +eval +time
-//	  +del +exists +get +getrange +set +setrange +pexpire +sadd +smembers
+//	  +del +exists +get +set +pexpire +sadd +smembers
 //	  +hdel +hexists +hget +hgetall +hlen +hmget +hset +hsetnx
 //	  +xack +xadd +xclaim +xdel +xgroup +xinfo +xlen +xpending +xrange +xreadgroup
 //	  +zadd +zcard +zcount +zpopmin +zrange +zrangebyscore +zrank +zrem +zscore

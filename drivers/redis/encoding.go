@@ -10,17 +10,20 @@ import (
 
 // A message begins with what scripts read:
 //
-//	flags(1) epoch(4) seq(4) attempt(4) deliveries(4) id(1+) copy(1+)
+//	flags(1) epoch(4) seq(4) attempt(4) deliveries(4) id(1+)
 //
-// flags are 1 once and 2 no record. The rest is fields of package wire.
-func encodeMessage(m *driver.Message, copyName string) []byte {
-	e := wire.Encoder{B: make([]byte, 0, 64+len(m.ID)+len(copyName)+len(m.ReplyTo)+len(m.Envelope))}
-	e.B = append(e.B, flag(m.Once, 1)|flag(m.NoRecord, 2))
-	for _, v := range []uint32{m.Epoch, m.Seq, m.Attempt, m.Deliveries} {
-		e.B = binary.BigEndian.AppendUint32(e.B, v)
+// flags are 1 once, 2 no record, and 4 for version 0.0, attempt 1, no deliveries, which are
+// left out then. The rest is fields of package wire.
+func encodeMessage(m *driver.Message) []byte {
+	e := wire.Encoder{B: make([]byte, 0, 64+len(m.ID)+len(m.ReplyTo)+len(m.Envelope))}
+	first := m.Epoch == 0 && m.Seq == 0 && m.Attempt == 1 && m.Deliveries == 0
+	e.B = append(e.B, flag(m.Once, 1)|flag(m.NoRecord, 2)|flag(first, 4))
+	if !first {
+		for _, v := range []uint32{m.Epoch, m.Seq, m.Attempt, m.Deliveries} {
+			e.B = binary.BigEndian.AppendUint32(e.B, v)
+		}
 	}
 	e.B = appendShort(e.B, m.ID)
-	e.B = appendShort(e.B, copyName)
 	e.Int(m.Deadline)
 	e.Int(m.ParkedSince)
 	e.Uint(uint64(m.Priority))
@@ -38,19 +41,22 @@ func flag(on bool, bit byte) byte {
 
 func appendShort(b []byte, s string) []byte { return append(append(b, byte(len(s))), s...) }
 
-const fixedHead = 17 // bytes of a message before its ID
-
-// decodeMessage fills d, but for its queue and count.
+// decodeMessage fills d, but for its queue, count and copy.
 func decodeMessage(b []byte, d *driver.Delivery) error {
-	if len(b) < fixedHead {
-		return wire.ErrDamaged
+	r := wire.Decoder{B: b}
+	flags := r.Take(1)
+	if flags == nil {
+		return r.Err
 	}
-	d.Once, d.NoRecord = b[0]&1 != 0, b[0]&2 != 0
-	for i, v := range []*uint32{&d.Epoch, &d.Seq, &d.Attempt, &d.Deliveries} {
-		*v = binary.BigEndian.Uint32(b[1+4*i:])
+	d.Once, d.NoRecord, d.Attempt = flags[0]&1 != 0, flags[0]&2 != 0, 1
+	if flags[0]&4 == 0 {
+		for _, v := range []*uint32{&d.Epoch, &d.Seq, &d.Attempt, &d.Deliveries} {
+			if n := r.Take(4); n != nil {
+				*v = binary.BigEndian.Uint32(n)
+			}
+		}
 	}
-	r := wire.Decoder{B: b[fixedHead:]}
-	d.ID, d.Copy = short(&r), short(&r)
+	d.ID = short(&r)
 	d.Deadline, d.ParkedSince = r.Int(), r.Int()
 	d.Priority = uint8(r.Uint())
 	d.ReplyTo = r.Text()
@@ -101,7 +107,7 @@ func stateNumber(s driver.State) byte {
 // encodeUpdate is an update as scripts have it, see lua/record.lua.
 func encodeUpdate(u *driver.Update) []byte {
 	b := make([]byte, 0, 128+len(u.ReplyTo)+len(u.Body))
-	b = append(b, stateNumber(u.State), flag(u.Once, 1)|flag(u.Provisional, 2))
+	b = append(b, stateNumber(u.State), flag(u.Once, 1)|flag(u.Provisional, 2)|flag(plain(u), 4))
 	for _, v := range []uint32{u.Epoch, u.Seq, u.Attempt} {
 		b = binary.BigEndian.AppendUint32(b, v)
 	}
@@ -124,6 +130,13 @@ func encodeUpdate(u *driver.Update) []byte {
 	return e.B
 }
 
+// plain reports whether u says no more than that a task waits for the first time, and
+// since when, whom to tell, when it is due.
+func plain(u *driver.Update) bool {
+	return u.State == driver.Pending && u.Epoch == 0 && u.Seq == 0 && u.Attempt == 1 && u.Run == 0 && u.TTL == 0 &&
+		u.Due >= 0 && u.Due < 1<<47 && !u.Once && !u.Provisional && u.Error == nil && u.ContentType == "" && u.Body == nil && u.Next == nil
+}
+
 const recordHead = 75 // bytes of a record before its copy
 
 // decodeRecord returns the record of id, nil if there is none.
@@ -141,9 +154,7 @@ func decodeRecord(id string, b []byte) (*driver.Record, error) {
 	r.Update = driver.Update{ID: id, State: states[b[9]], Once: b[10]&1 != 0, Provisional: b[10]&2 != 0,
 		Epoch: u32(11), Seq: u32(15), Attempt: u32(19), Run: uint64(u64(27))}
 	d := wire.Decoder{B: b[recordHead:]}
-	if r.Copy = short(&d); b[10]&16 != 0 {
-		r.Copy = "" // it will be, once it has started
-	}
+	r.Copy = short(&d)
 	if n := d.Take(2); n != nil {
 		r.ReplyTo = string(d.Take(uint64(binary.BigEndian.Uint16(n))))
 	}

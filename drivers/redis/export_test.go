@@ -38,7 +38,7 @@ var (
 
 // Scripts are some of the scripts.
 var Scripts = map[string]*script{"publish": publishScript, "claim": claimScript, "settle": settleScript, "apply": applyScript,
-	"control": controlScript}
+	"control": controlScript, "get": getScript}
 
 // Text is the source of s.
 func (s *script) Text() string { return s.text }

@@ -63,6 +63,9 @@ func (k *checker) namespace(prefix string, keys []string) {
 	}
 	for _, key := range records {
 		b := []byte(must(k.c.Get(context.Background(), key).Result())(t))
+		if b[0] == 255 { // brief
+			b = append([]byte{1}, make([]byte, 74)...)
+		}
 		if int(b[0]) != k.places[key] {
 			t.Errorf("%s is said to be in %d places, and is in %d", key, b[0], k.places[key])
 		}

@@ -46,8 +46,8 @@ func (b *Backend) Notify(ctx context.Context) (driver.Notifications, error) {
 	return n, nil
 }
 
-// Address implements [driver.Notifications].
-func (n *notifications) Address() string { return n.backend.conn.hub.channel }
+// Address implements [driver.Notifications]. It is the last part of the channel.
+func (n *notifications) Address() string { return n.backend.conn.nonce }
 
 func (c *conn) watchChannel(id string) string { return c.prefix + ":n:" + id }
 

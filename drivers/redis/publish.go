@@ -147,16 +147,20 @@ func (c *conn) appendMessage(args *arguments, m *driver.Message, covering bool) 
 		args.add(deadHead(q, m), encodeDead(m), update)
 		return
 	}
-	args.add(messageHead(q, m), encodeMessage(m, c.copyName()), update)
+	args.add(c.messageHead(q, m), encodeMessage(m), update)
 }
 
 // messageHead and deadHead are heads of lua/add.lua.
 
-func messageHead(q uint16, m *driver.Message) []byte {
+func (c *conn) messageHead(q uint16, m *driver.Message) []byte {
 	b := append(make([]byte, 0, 12), 'm')
 	b = binary.BigEndian.AppendUint16(b, q)
 	b = append(b, byte(level(m.Priority)))
-	return binary.BigEndian.AppendUint64(b, uint64(millis(m.Delay)))
+	b = binary.BigEndian.AppendUint64(b, uint64(millis(m.Delay)))
+	if m.Delay > 0 {
+		b = append(b, c.newName()...)
+	}
+	return b
 }
 
 func deadHead(q uint16, m *driver.Message) []byte {

@@ -101,6 +101,24 @@ func (s *server) join(c *goredis.Client) error {
 	return err
 }
 
+// age waits until the server is up for a lease of the suite and a second: before, it takes
+// nothing back.
+func (s *server) age() error {
+	c := goredis.NewClient(client(s))
+	defer c.Close()
+	for begin := time.Now(); time.Since(begin) < 30*time.Second; time.Sleep(100 * time.Millisecond) {
+		up := 0
+		info, _ := c.Info(context.Background(), "server").Result()
+		for line := range strings.Lines(info) {
+			fmt.Sscanf(line, "uptime_in_seconds:%d", &up)
+		}
+		if time.Duration(up)*time.Second >= suiteLease+time.Second {
+			return nil
+		}
+	}
+	return errors.New("redis-server does not grow older")
+}
+
 // kill ends the server as a crash would.
 func (s *server) kill() {
 	s.mu.Lock()
@@ -133,6 +151,9 @@ func (sh *sharing) get(tb testing.TB, args ...string) *server {
 		var dir string
 		if dir, sh.err = os.MkdirTemp("", "chicory-redis"); sh.err == nil {
 			sh.server, sh.err = startServer(dir, args...)
+		}
+		if sh.err == nil {
+			sh.err = sh.server.age()
 		}
 	})
 	if errors.Is(sh.err, exec.ErrNotFound) {

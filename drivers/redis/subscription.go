@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,7 +57,7 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 	if err := b.check(ctx); err != nil {
 		return nil, err
 	}
-	if err := checkOptions(o); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, fmt.Errorf("redis: subscribe: %w", err)
 	}
 	s := &subscription{broker: b, strict: o.Strict, prefetch: o.Prefetch, lease: o.Lease,
@@ -72,37 +72,11 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 	return s, nil
 }
 
-func checkOptions(o *driver.SubscribeOptions) error {
-	switch {
-	case len(o.Queues) == 0:
-		return errors.New("no queues")
-	case o.Prefetch < 1:
-		return fmt.Errorf("prefetch is %d, want at least 1", o.Prefetch)
-	case o.Lease <= 0 || o.Lease > driver.MaxLease:
-		return fmt.Errorf("lease is %v, want more than 0 and at most %v", o.Lease, driver.MaxLease)
-	case o.Lease%time.Millisecond != 0:
-		return fmt.Errorf("lease is %v, want whole milliseconds", o.Lease)
-	}
-	return nil
-}
-
 // enter makes queues ready to be received from.
 func (s *subscription) enter(ctx context.Context, specs []driver.QueueSpec) ([]source, error) {
 	c := s.broker.conn
-	sources, seen := make([]source, 0, len(specs)), map[string]bool{}
+	sources := make([]source, 0, len(specs))
 	for _, spec := range specs {
-		err := driver.CheckQueue(spec.Name)
-		switch {
-		case err != nil:
-		case spec.Weight < 0:
-			err = fmt.Errorf("queue %q: weight is %d, want at least 0", spec.Name, spec.Weight)
-		case seen[spec.Name]:
-			err = fmt.Errorf("queue %q is given twice", spec.Name)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("redis: subscribe: %w", err)
-		}
-		seen[spec.Name] = true
 		src := source{name: spec.Name, key: c.queueKey(spec.Name), weight: max(1, spec.Weight)}
 		sources = append(sources, src)
 	}
@@ -573,6 +547,12 @@ const (
 	claimHead = 11 // bytes of the first
 )
 
+// copyOf names a stored message, as copy_of in lua/queue.lua does.
+func copyOf(h *handle) string {
+	queue := h.key[strings.IndexByte(h.key, '{')+1 : len(h.key)-1]
+	return h.entry + string('a'+rune(h.level)) + queue[max(0, len(queue)-200):]
+}
+
 // deliveries makes deliveries of the reply to a claim.
 func (s *subscription) deliveries(value any, shares []share) ([]*driver.Delivery, time.Duration, error) {
 	vs, ok := value.([]any)
@@ -603,7 +583,7 @@ func (s *subscription) deliveries(value any, shares []share) ([]*driver.Delivery
 			continue
 		}
 		h.id, h.tracked = d.ID, tracked(&d.Message)
-		d.Handle = h
+		d.Handle, d.Copy = h, copyOf(h)
 		ds = append(ds, d)
 	}
 	s.mu.Lock()
@@ -618,6 +598,9 @@ func (s *subscription) deliveries(value any, shares []share) ([]*driver.Delivery
 func (s *subscription) SetQueues(ctx context.Context, specs []driver.QueueSpec) error {
 	if err := s.check(ctx); err != nil {
 		return err
+	}
+	if err := driver.CheckQueues(specs); err != nil {
+		return fmt.Errorf("redis: set queues: %w", err)
 	}
 	sources, err := s.enter(ctx, specs)
 	if err != nil {

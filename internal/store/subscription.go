@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -51,7 +50,7 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 	if err := b.check(ctx); err != nil {
 		return nil, err
 	}
-	if err := checkOptions(o); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, b.space.store.wrap("subscribe", err)
 	}
 	s := &subscription{broker: b, strict: o.Strict, prefetch: o.Prefetch,
@@ -69,24 +68,13 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 	return s, nil
 }
 
-func checkOptions(o *driver.SubscribeOptions) error {
-	switch {
-	case len(o.Queues) == 0:
-		return errors.New("no queues")
-	case o.Prefetch < 1:
-		return fmt.Errorf("prefetch is %d, want at least 1", o.Prefetch)
-	case o.Lease <= 0 || o.Lease > driver.MaxLease:
-		return fmt.Errorf("lease is %v, want more than 0 and at most %v", o.Lease, driver.MaxLease)
-	case o.Lease%time.Millisecond != 0:
-		return fmt.Errorf("lease is %v, want whole milliseconds", o.Lease)
-	}
-	return nil
-}
-
 // SetQueues implements [driver.Subscription]. With no queues, Receive waits.
 func (s *subscription) SetQueues(ctx context.Context, specs []driver.QueueSpec) error {
 	if err := s.check(ctx); err != nil {
 		return err
+	}
+	if err := driver.CheckQueues(specs); err != nil {
+		return s.broker.space.store.wrap("set queues", err)
 	}
 	sources, err := s.newSources(ctx, specs)
 	if err != nil {
@@ -104,16 +92,8 @@ func (s *subscription) newSources(ctx context.Context, specs []driver.QueueSpec)
 	var sources []*source
 	var queues lockSet
 	for _, spec := range specs {
-		if err := driver.CheckQueue(spec.Name); err != nil {
-			return nil, err
-		}
-		if spec.Weight < 0 {
-			return nil, fmt.Errorf("queue %q: weight is %d, want at least 0", spec.Name, spec.Weight)
-		}
 		q := s.broker.space.queue(spec.Name)
-		if !queues.add(q) {
-			return nil, fmt.Errorf("queue %q is given twice", spec.Name)
-		}
+		queues.add(q)
 		src := &source{sub: s, queue: q, weight: max(1, spec.Weight)}
 		src.parked.value = src
 		sources = append(sources, src)

@@ -1,6 +1,6 @@
 -- add stores a message from ARGV[i] on, which is
 --   head: kind(1), m a message, d a dead letter; then number of its queue from 1 (2) and
---     of a message     level(1) delay(8), ms
+--     of a message     level(1) delay(8), ms; its name, if it is delayed
 --     of a dead letter moment of death(8), Unix ms; epoch(4) seq(4) id(1+)
 --   the message, and its update or ''
 -- It returns the code, 0 or D for a duplicate, and counts in woken who is to be told. The
@@ -26,8 +26,8 @@ local function bury(prefix, q, head, blob, update, now)
 end
 
 -- admit enters a message with what is known of its id, unless that has one as new.
-local function admit(key, e, s, name, update, now)
-  if update ~= '' and redis.call('EXISTS', key) == 0 and publish_new(key, e, s, name, update, now) then return true end
+local function admit(key, e, s, update, now)
+  if update ~= '' and redis.call('EXISTS', key) == 0 and publish_new(key, e, s, update, now) then return true end
   local r = read(key, now)
   if alive(r, e, s) then return false end
   if update ~= '' then
@@ -46,7 +46,8 @@ local function known(prefix, i, now)
     local _, _, _, id = struct.unpack('>I8I4I4Bc0', ARGV[i], 4)
     return read(prefix .. ':r:{' .. id .. '}', now)
   end
-  local _, _, _, _, _, id = struct.unpack('>BI4I4I4I4Bc0Bc0', ARGV[i + 1])
+  local _, _, _, _, _, at = message_head(ARGV[i + 1])
+  local id = struct.unpack('>Bc0', ARGV[i + 1], at)
   return read(prefix .. ':r:{' .. id .. '}', now)
 end
 
@@ -59,8 +60,9 @@ local function add(prefix, i, now, covering, woken)
     return '0'
   end
   local level, delay = struct.unpack('>BI8', head, 4)
-  local flags, e, s, _, _, id, name = struct.unpack('>BI4I4I4I4Bc0Bc0', blob)
-  if (flags ~= 2) and not admit(prefix .. ':r:{' .. id .. '}', e, s, name, update, now) then return 'D' end
-  woken[q] = (woken[q] or 0) + put(q, level, delay, name, blob, now)
+  local flags, e, s, _, _, at = message_head(blob)
+  local id = struct.unpack('>Bc0', blob, at)
+  if flags % 4 ~= 2 and not admit(prefix .. ':r:{' .. id .. '}', e, s, update, now) then return 'D' end
+  woken[q] = (woken[q] or 0) + put(q, level, delay, string.sub(head, 13), blob, now)
   return '0'
 end

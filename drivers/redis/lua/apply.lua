@@ -19,5 +19,5 @@ for i = 3, #ARGV, 2 do
   end
   codes[#codes + 1] = refused or '0'
 end
-push()
+push(prefix)
 return table.concat(codes)

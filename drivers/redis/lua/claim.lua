@@ -47,28 +47,39 @@ local function reclaim(q)
   return n
 end
 
--- kinds are what messages are whose first 17 bytes are the same, which nearly all are.
+-- kinds are what messages are whose heads are the same, which nearly all are.
 local kinds = {}
 local function kind_of(blob)
-  local head = string.sub(blob, 1, 17)
+  local flags = string.byte(blob) or error('too short')
+  local head = flags % 8 >= 4 and flags or string.sub(blob, 1, 17)
   local k = kinds[head]
   if not k then
     k = {}
-    k.flags, k.e, k.s, k.at, k.deliveries = struct.unpack('>BI4I4I4I4', head)
-    k.pending, k.started = only_pending(k.e, k.s, k.at), only_started(k.e, k.s, k.at, now, us)
+    k.flags, k.e, k.s, k.at, k.deliveries, k.id = message_head(blob)
+    if k.flags % 2 == 0 and k.e == 0 and k.s == 0 then k.started = start_head(k.at, now, us) end
     kinds[head] = k
   end
   return k
 end
 
+-- copy_of names a stored message, for a stream never has another entry of that id. See
+-- copyOf in subscription.go.
+local suffixes = {}
+local function copy_of(q, level, sid)
+  local suffix = suffixes[q] and suffixes[q][level]
+  if not suffix then
+    suffix = string.char(97 + level) .. string.sub(string.match(q, '{(.*)}'), -200)
+    suffixes[q] = suffixes[q] or {}
+    suffixes[q][level] = suffix
+  end
+  return sid .. suffix
+end
+
 -- starts has the record say that a message has started. It reports whether it may.
 local function starts(k, q, level, sid, blob, gen, count)
-  local once, id = k.flags % 2 >= 1, string.sub(blob, 19, 18 + (string.byte(blob, 18) or error('too short')))
-  local key = prefix .. ':r:{' .. id .. '}'
-  if not once and count == 1 and redis.call('GETRANGE', key, 0, 34) == k.pending then
-    redis.call('SETRANGE', key, 9, k.started)
-    return true
-  end
+  local once, id = k.flags % 2 >= 1, string.sub(blob, k.id + 1, k.id + (string.byte(blob, k.id) or error('too short')))
+  local key, copy = prefix .. ':r:{' .. id .. '}', copy_of(q, level, sid)
+  if k.started and count == 1 and brief_start(key, k.started, copy) then return true end
   local r = read(key, now)
   if check_claim(r, k.e, k.s) then
     redis.call('XACK', q .. ':s' .. level, 'g', sid)
@@ -79,7 +90,6 @@ local function starts(k, q, level, sid, blob, gen, count)
     write(key, r)
     return false
   end
-  local copy = struct.unpack('>Bc0', blob, 19 + #id)
   if not once and check_start(r, k.e, k.s, copy, count, false) ~= STALE then
     begin(r, k.e, k.s, k.at, copy, count, false, now, us)
     write(key, r)

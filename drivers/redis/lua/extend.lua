@@ -1,12 +1,10 @@
 -- ARGV: per delivery q, level, entry, generation. It returns a code for each: 0 or L.
-local current, kept, streams, given = {}, {}, {}, {}
+local held, kept, streams = {}, {}, {}
 
 for i = 1, #ARGV, 4 do
   local q, level, sid, gen = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
-  if given[q] == nil then given[q] = redis.call('EXISTS', q .. ':x') == 1 end
-  current[i] = gen == 0
-  if given[q] then current[i] = generation(q, level, sid) == gen end
-  if current[i] then
+  held[i] = current(q, level, sid, gen)
+  if held[i] then
     local stream = q .. ':s' .. level
     streams[stream] = streams[stream] or {}
     table.insert(streams[stream], sid)
@@ -22,6 +20,6 @@ end
 
 local codes = {}
 for i = 1, #ARGV, 4 do
-  codes[#codes + 1] = current[i] and kept[ARGV[i] .. ':s' .. ARGV[i + 1] .. ARGV[i + 2]] and '0' or 'L'
+  codes[#codes + 1] = held[i] and kept[ARGV[i] .. ':s' .. ARGV[i + 1] .. ARGV[i + 2]] and '0' or 'L'
 end
 return table.concat(codes)

@@ -5,7 +5,8 @@ local now = clock()
 local ids = {}
 
 local function drop(blob)
-  local flags, _, _, _, _, id = struct.unpack('>BI4I4I4I4Bc0', blob)
+  local flags, _, _, _, _, at = message_head(blob)
+  local id = struct.unpack('>Bc0', blob, at)
   ids[#ids + 1] = id
   if flags % 4 >= 2 and flags % 2 == 0 then return end
   local key = prefix .. ':r:{' .. id .. '}'

@@ -24,12 +24,29 @@ local function unmember(m)
   return 2 - tonumber(string.sub(m, 1, 1)), string.sub(m, 2, dash) .. string.format('%.0f', tonumber(string.sub(m, dash + 1)))
 end
 
+-- message_head takes apart what a message begins with: flags, epoch, seq, attempt, deliveries
+-- and where its id is. See encoding.go.
+local function message_head(blob)
+  local flags = string.byte(blob) or error('too short')
+  if flags % 8 >= 4 then return flags, 0, 0, 1, 0, 2 end
+  return struct.unpack('>BI4I4I4I4', blob)
+end
+
 -- generation returns the generation of an entry, and how often it died.
 local function generation(q, level, sid)
   local x = redis.call('HGET', q .. ':x', member(level, sid))
   if not x then return 0, 0 end
   local space = string.find(x, ' ', 1, true)
   return tonumber(string.sub(x, 1, space)), tonumber(string.sub(x, space))
+end
+
+-- current reports whether an entry has the generation gen. In most queues none has
+-- another than 0, which is looked up once.
+local given = {}
+local function current(q, level, sid, gen)
+  if given[q] == nil then given[q] = redis.call('EXISTS', q .. ':x') == 1 end
+  if not given[q] then return gen == 0 end
+  return generation(q, level, sid) == gen
 end
 
 -- due is when a delay is over that begins now, in whole ms: never early.
@@ -41,6 +58,7 @@ local function free(q, level, sid, at, died)
   local gen, deaths = generation(q, level, sid)
   if #redis.call('XCLAIM', q .. ':s' .. level, 'g', 'f', 0, sid, 'JUSTID') == 0 then return false end
   redis.call('HSET', q .. ':x', member(level, sid), (gen + 1) .. ' ' .. (deaths + died))
+  given[q] = true
   redis.call('ZADD', q .. ':f', string.format('%.0f', at), member(level, sid))
   return true
 end

@@ -1,27 +1,62 @@
 -- What is known of a task, under the key of its id: which of its messages and
 -- dead letters are alive, and its record. A binary string, big-endian:
 --
---   n(1)                      messages and dead letters alive
+--   n(1)                      messages and dead letters alive, up to 254
 --   epoch(4) seq(4)           the newest of them
 --   state(1)                  of the record: 0 none, 1 PENDING, 2 STARTED, 3 RETRY, 4 and above terminal
---   flags(1)                  1 once, 2 provisional, 4 held, 8 skeleton, 16 named: see publish_new
+--   flags(1)                  1 once, 2 provisional, 4 held, 8 skeleton
 --   epoch(4) seq(4) attempt(4) count(4) run(8)
 --   expires(8)                Unix ms, 0 never: then it becomes a skeleton, or goes
 --   started(8) pending(8) retried(8) finished(8)   Unix ms
 --   copy(1+) reply-to(2+)
 --   ttl(8), ms, and the rest is the client's: ttl, due, error, content type, body, next
 --
+-- While it waits for the first time there is a brief form instead, of a third of the
+-- memory. It is of one message, of version 0.0, and of a PENDING record of attempt 1:
+--
+--   255(1) pending(6) due(6)  Unix ms, and the rest is the reply-to
+--
 -- The rules are those of driver/rules.go, which says why.
 local PENDING, STARTED, RETRY, SUCCESS, DEAD, CANCELLED = 1, 2, 3, 4, 6, 8
 local SKELETON_AGE = 2 * 3600 * 1000
 local PROVISIONAL_AGE = 600 * 1000
 local SAFETY_AGE = 30 * 24 * 3600 * 1000
-local NAMED, FIXED_SIZE = 16, 75
+local FIXED_SIZE, BRIEF, PLAIN = 75, 255, 4
 local FIXED = '>BI4I4BBI4I4I4I4I8I8I8I8I8I8'
 
 local function clock()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000), t[1] * 1000000 + t[2]
+end
+
+-- safety is when a record goes at the latest whose task does not end.
+local function safety(now, due) return now + math.min(math.max(0, due - now), SAFETY_AGE * 1000) + SAFETY_AGE end
+
+-- varint is a number as package wire has signed ones; it is not negative.
+local function varint(n)
+  local out = {}
+  n = n * 2
+  while n >= 128 do
+    out[#out + 1] = string.char(n % 128 + 128)
+    n = math.floor(n / 128)
+  end
+  return table.concat(out) .. string.char(n)
+end
+
+local function read_brief(v)
+  local _, p, due, pos = struct.unpack('>BI6I6', v)
+  return { n = 1, ae = 0, as = 0, st = PENDING, fl = 0, e = 0, s = 0, at = 1, c = 0, run = 0, ex = safety(p, due),
+    p = p, sa = 0, ra = 0, fa = 0, copy = '', to = string.sub(v, pos),
+    tail = string.rep('\0', 9) .. varint(due) .. string.rep('\0', 4) }
+end
+
+local function read_full(v)
+  local r = {}
+  local pos
+  r.n, r.ae, r.as, r.st, r.fl, r.e, r.s, r.at, r.c, r.run, r.ex, r.sa, r.p, r.ra, r.fa, pos = struct.unpack(FIXED, v)
+  r.copy, r.to, pos = struct.unpack('>Bc0I2c0', v, pos)
+  r.tail = string.sub(v, pos)
+  return r
 end
 
 -- read returns what is stored under key, as time has left it. A new table has
@@ -32,16 +67,11 @@ local function read(key, now)
     return { n = 0, ae = 0, as = 0, st = 0, fl = 0, e = 0, s = 0, at = 0, c = 0, run = 0, ex = 0,
       p = 0, sa = 0, ra = 0, fa = 0, copy = '', to = '', tail = '' }
   end
-  local r = {}
-  local pos
-  r.n, r.ae, r.as, r.st, r.fl, r.e, r.s, r.at, r.c, r.run, r.ex, r.sa, r.p, r.ra, r.fa, pos = struct.unpack(FIXED, v)
-  r.copy, r.to, pos = struct.unpack('>Bc0I2c0', v, pos)
-  r.tail = string.sub(v, pos)
+  local r = string.byte(v) == BRIEF and read_brief(v) or read_full(v)
   r.once = r.fl % 2 >= 1
   r.prov = r.fl % 4 >= 2
   r.held = r.fl % 8 >= 4
   r.skel = r.fl % 16 >= 8
-  if r.fl >= NAMED then r.copy = '' end
   while r.st > 0 and r.ex > 0 and now >= r.ex do
     if not r.skel and r.st >= SUCCESS and not r.held then
       r.skel, r.ex = true, r.ex + SKELETON_AGE
@@ -82,40 +112,40 @@ local function write(key, r)
   return v
 end
 
--- safety is when a record goes at the latest whose task does not end.
-local function safety(now, due) return now + math.min(math.max(0, due - now), SAFETY_AGE * 1000) + SAFETY_AGE end
-
 -- What follows is done for nearly all messages: of those whose id nobody else has
 -- anything to do with. It does as the rules would, without a table of the fields.
 -- Each returns nothing where it does not apply.
 local ALIVE = '>BI4I4BBI4I4I4I4I8I8'
+local NEITHER = string.rep('\0', 16) -- retried nor finished
 
--- publish_new stores under key, which is new, a record of an update that is not
--- provisional, of a message of the same version. It has the name of the message where
--- that is once it has started.
-local function publish_new(key, e, s, name, update, now)
-  local st, fl, ue, us, at, run, _, due, to, pos = struct.unpack('>BBI4I4I4I8I8I8I2c0', update)
-  if st ~= PENDING or fl ~= 0 or ue ~= e or us ~= s then return end
-  redis.call('SET', key, struct.pack(FIXED, 1, e, s, st, NAMED, e, s, at, 0, run, safety(now, due), 0, now, 0, 0) ..
-    struct.pack('>Bc0I2c0', #name, name, #to, to) .. string.sub(update, pos))
+-- publish_new stores under key, which is new, the brief form of a plain update, with its due
+-- and reply-to, if its message is of version 0.0 too.
+local function publish_new(key, e, s, update, now)
+  if string.byte(update, 2) ~= PLAIN or e > 0 or s > 0 then return end
+  redis.call('SET', key, struct.pack('>BI6', BRIEF, now) .. string.sub(update, 33, 38) ..
+    string.sub(update, 41, 40 + string.byte(update, 40)))
   return true
 end
 
--- only_pending is what the record of a message begins with that was stored like that, and
--- only_started what replaces its state and what follows, from byte 9 on, at its first delivery.
-local function only_pending(e, s, at)
-  return struct.pack('>BI4I4BBI4I4I4I4I8', 1, e, s, PENDING, NAMED, e, s, at, 0, 0)
+-- start_head is what a record begins with after the first delivery of such a message.
+local function start_head(at, now, us)
+  return struct.pack(ALIVE, 1, 0, 0, STARTED, 0, 0, 0, at, 1, us, now + SAFETY_AGE) .. struct.pack('>I8I2', now, 0)
 end
 
-local function only_started(e, s, at, now, us)
-  return struct.pack('>BBI4I4I4I4I8I8I8', STARTED, 0, e, s, at, 1, us, now + SAFETY_AGE, now)
+-- brief_start stores that record in place of the brief form, unless that is not there.
+local function brief_start(key, head, copy)
+  local v = redis.call('GET', key)
+  if not v or string.byte(v) ~= BRIEF then return end
+  redis.call('SET', key, head .. string.sub(v, 2, 7) .. NEITHER .. string.char(#copy) .. copy ..
+    string.char(0, #v - 13) .. string.sub(v, 14))
+  return true
 end
 
 -- finished returns what is to be stored once the only message of an id is settled
 -- with a verdict, whom to tell, and when it goes, 0 if never.
 local function finished(key, update, now)
   local v = redis.call('GET', key)
-  if not v then return end
+  if not v or string.byte(v) == BRIEF then return end
   local n, ae, as, st, fl, e, s, _, c, run, ex = struct.unpack(ALIVE, v)
   local ust, ufl, ue, us, at, urun, ttl, _, uto, upos = struct.unpack('>BBI4I4I4I8I8I8I2c0', update)
   if n ~= 1 or st ~= PENDING and st ~= STARTED or fl > 1 or ue ~= e or us ~= s or now >= ex or ust < SUCCESS or ufl > 1 then return end
@@ -147,7 +177,7 @@ local function enter(r, e, s)
   if r.n == 0 or e > r.ae or e == r.ae and s > r.as then
     r.ae, r.as = e, s
   end
-  r.n = math.min(255, r.n + 1)
+  r.n = math.min(254, r.n + 1)
 end
 
 local function leave(r) r.n = math.max(0, r.n - 1) end
@@ -170,7 +200,8 @@ end
 
 -- An update is state(1) flags(1) epoch(4) seq(4) attempt(4) run(8) ttl(8, ms)
 -- due(8, ms) reply-to(2+) and the client's rest, which begins with ttl and due
--- once more.
+-- once more. Flags are 1 once, 2 provisional, 4 plain: nothing but due and reply-to is
+-- other than in the brief form.
 local function unpack_update(b)
   local u, fl, pos = {}
   u.st, fl, u.e, u.s, u.at, u.run, u.ttl, u.due, u.to, pos = struct.unpack('>BBI4I4I4I8I8I8I2c0', b)
@@ -302,7 +333,7 @@ local function announce(prefix, id, to, v)
     p[#p + 1] = item
     p.bytes = p.bytes + #item
     if p.bytes >= MOST_PUSHED then
-      redis.call('PUBLISH', to, table.concat(p))
+      redis.call('PUBLISH', prefix .. ':ch:' .. to, table.concat(p))
       pushes[to] = nil
     end
   end
@@ -310,6 +341,6 @@ local function announce(prefix, id, to, v)
   if watching == 1 then redis.call('PUBLISH', prefix .. ':n:' .. id, 'r' .. item) end
 end
 
-local function push()
-  for to, p in pairs(pushes) do redis.call('PUBLISH', to, table.concat(p)) end
+local function push(prefix)
+  for to, p in pairs(pushes) do redis.call('PUBLISH', prefix .. ':ch:' .. to, table.concat(p)) end
 end

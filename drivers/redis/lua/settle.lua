@@ -10,14 +10,6 @@ drains(prefix)
 local now = clock()
 local woken, codes = {}, {}
 local gone = {} -- entries that were acknowledged, by stream
-local given = {} -- whether a queue has entries with a generation
-
--- current reports whether an entry of a queue has the generation.
-local function current(q, level, sid, gen)
-  if given[q] == nil then given[q] = redis.call('EXISTS', q .. ':x') == 1 end
-  if not given[q] then return gen == 0 end
-  return generation(q, level, sid) == gen
-end
 
 -- acknowledge ends a delivery, and reports whether it had the entry.
 local function acknowledge(q, level, sid, gen)
@@ -59,7 +51,6 @@ local function settle(i)
   for f = 1, n do known(prefix, i + f * ADD, now) end -- nothing has changed yet
   if stays then
     if not free(q, level, sid, delay > 0 and due(now, delay) or 0, 0) then return 'L', n end
-    given[q] = true
     woken[q] = (woken[q] or 0) + 1
   elseif not acknowledge(q, level, sid, gen) then
     return 'L', n
@@ -93,6 +84,6 @@ end
 local ok, err = pcall(settle_all)
 for stream, sids in pairs(gone) do redis.call('XDEL', stream, unpack(sids)) end
 for q, n in pairs(woken) do wake(q, n) end
-push()
+push(prefix)
 if not ok then error(err) end
 return table.concat(codes)

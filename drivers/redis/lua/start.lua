@@ -8,7 +8,7 @@ local out = {}
 for i = 2, #ARGV, 11 do
   local id, q, level, sid = ARGV[i], ARGV[i + 7], ARGV[i + 8], ARGV[i + 9]
   local code, run, v = '0', 0, ''
-  if q ~= '' and (generation(q, level, sid) ~= tonumber(ARGV[i + 10]) or
+  if q ~= '' and (not current(q, level, sid, tonumber(ARGV[i + 10])) or
       #redis.call('XPENDING', q .. ':s' .. level, 'g', sid, sid, 1) == 0) then
     code = 'L'
   else
