@@ -36,6 +36,9 @@ func BenchmarkServer(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer backend.Close(ctx)
+	if !broker.Covers(backend) {
+		b.Fatal("the broker does not cover the backend")
+	}
 	sub, err := broker.Subscribe(ctx, &driver.SubscribeOptions{Prefetch: 4 * batch, Slots: batch, Lease: time.Minute,
 		Queues: []driver.QueueSpec{{Name: "q"}}})
 	if err != nil {

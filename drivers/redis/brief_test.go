@@ -89,7 +89,7 @@ func TestBrief(t *testing.T) {
 				p.publish(m)
 				key := p.prefix + ":ns:r:{a}"
 				v := must(c.Get(t.Context(), key).Bytes())(t)
-				if v[0] != brief || len(v) != 13+len("somebody") {
+				if v[0] != brief || len(v) != 15+len("somebody") {
 					t.Fatalf("the record is %q, want the brief form", v)
 				}
 				if full {

@@ -14,7 +14,8 @@
 -- While it waits for the first time there is a brief form instead, of a third of the
 -- memory. It is of one message, of version 0.0, and of a PENDING record of attempt 1:
 --
---   255(1) pending(6) due(6)  Unix ms, and the rest is the reply-to
+--   255(1) pending(6) due(6)  Unix ms
+--   reply-to(2+)
 --
 -- The rules are those of driver/rules.go, which says why.
 local PENDING, STARTED, RETRY, SUCCESS, DEAD, CANCELLED = 1, 2, 3, 4, 6, 8
@@ -44,9 +45,9 @@ local function varint(n)
 end
 
 local function read_brief(v)
-  local _, p, due, pos = struct.unpack('>BI6I6', v)
+  local _, p, due, to = struct.unpack('>BI6I6I2c0', v)
   return { n = 1, ae = 0, as = 0, st = PENDING, fl = 0, e = 0, s = 0, at = 1, c = 0, run = 0, ex = safety(p, due),
-    p = p, sa = 0, ra = 0, fa = 0, copy = '', to = string.sub(v, pos),
+    p = p, sa = 0, ra = 0, fa = 0, copy = '', to = to,
     tail = string.rep('\0', 9) .. varint(due) .. string.rep('\0', 4) }
 end
 
@@ -116,14 +117,13 @@ end
 -- anything to do with. It does as the rules would, without a table of the fields.
 -- Each returns nothing where it does not apply.
 local ALIVE = '>BI4I4BBI4I4I4I4I8I8'
-local NEITHER = string.rep('\0', 16) -- retried nor finished
 
 -- publish_new stores under key, which is new, the brief form of a plain update, with its due
 -- and reply-to, if its message is of version 0.0 too.
 local function publish_new(key, e, s, update, now)
   if string.byte(update, 2) ~= PLAIN or e > 0 or s > 0 then return end
   redis.call('SET', key, struct.pack('>BI6', BRIEF, now) .. string.sub(update, 33, 38) ..
-    string.sub(update, 41, 40 + string.byte(update, 40)))
+    string.sub(update, 39, 40 + string.byte(update, 40)))
   return true
 end
 
@@ -132,12 +132,14 @@ local function start_head(at, now, us)
   return struct.pack(ALIVE, 1, 0, 0, STARTED, 0, 0, 0, at, 1, us, now + SAFETY_AGE) .. struct.pack('>I8I2', now, 0)
 end
 
+local between = {} -- what is between pending and a copy, by the length of this: neither retried nor finished
+
 -- brief_start stores that record in place of the brief form, unless that is not there.
 local function brief_start(key, head, copy)
   local v = redis.call('GET', key)
   if not v or string.byte(v) ~= BRIEF then return end
-  redis.call('SET', key, head .. string.sub(v, 2, 7) .. NEITHER .. string.char(#copy) .. copy ..
-    string.char(0, #v - 13) .. string.sub(v, 14))
+  if not between[#copy] then between[#copy] = string.rep('\0', 16) .. string.char(#copy) end
+  redis.call('SET', key, head .. string.sub(v, 2, 7) .. between[#copy] .. copy .. string.sub(v, 14))
   return true
 end
 
