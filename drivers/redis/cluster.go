@@ -1,9 +1,11 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/chicory-go/chicory/driver"
@@ -23,14 +25,20 @@ var errCluster = errors.New("redis: the server is a node of a cluster, which wan
 
 // clusterOptions are those of a client of the cluster that the server of o is of.
 func clusterOptions(o *redis.Options) *redis.ClusterOptions {
+	tls := o.TLSConfig
+	if tls != nil { // each node has a name of its own
+		tls = tls.Clone()
+		tls.ServerName = ""
+	}
 	return &redis.ClusterOptions{
 		Addrs: []string{o.Addr}, ClientName: o.ClientName, Dialer: o.Dialer, OnConnect: o.OnConnect, Protocol: o.Protocol,
-		Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
-		MaxRetries: o.MaxRetries, DialerRetries: o.DialerRetries, DialTimeout: o.DialTimeout,
+		Username: o.Username, Password: o.Password, TLSConfig: tls,
+		MaxRetries: o.MaxRetries, MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff, DialerRetries: o.DialerRetries, DialTimeout: o.DialTimeout,
 		ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, ContextTimeoutEnabled: o.ContextTimeoutEnabled,
 		PoolFIFO: o.PoolFIFO, PoolSize: o.PoolSize, PoolTimeout: o.PoolTimeout, MinIdleConns: o.MinIdleConns,
 		MaxIdleConns: o.MaxIdleConns, MaxActiveConns: o.MaxActiveConns,
-		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime,
+		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime, ConnMaxLifetimeJitter: o.ConnMaxLifetimeJitter,
+		MaxConcurrentDials: o.MaxConcurrentDials,
 	}
 }
 
@@ -88,31 +96,33 @@ func each[T any](c *conn, items []T, key func(T) string, do func(key string, ite
 
 // askEach asks one queue after the other. It goes about it as lua/claim.lua does: first
 // each is asked for its share, then for all that is wanted; and if all are empty the
-// server lets s wait at each.
+// server lets s wait at each. What is taken does not wait for a node that is away.
 func (s *subscription) askEach(ctx context.Context, q question, shares []share) (any, error) {
 	c := claims{s: s, q: q, shares: shares, asked: make([]bool, len(shares)), out: []any{int64(-1)}}
 	short := make([]bool, len(shares)) // they had less than they were asked for
+	var failed error
 	for round := range 2 {
 		for i, sh := range shares {
 			n := q.n - c.taken()
 			if round == 0 {
 				n = min(n, sh.n)
 			}
-			if n <= 0 || short[i] {
+			if n <= 0 || short[i] || failed != nil && c.taken() > 0 {
 				continue
 			}
 			got, err := c.ask(ctx, i, n, false)
-			if err != nil && c.taken() == 0 {
-				return nil, err
-			}
+			failed = cmp.Or(failed, err)
 			short[i] = got < n
 		}
 	}
-	if c.taken() == 0 {
-		return c.wait(ctx)
+	switch {
+	case c.taken() > 0:
+		c.leave(q.waits, func(i int) bool { return !c.asked[i] })
+		return c.out, nil
+	case failed != nil:
+		return nil, failed
 	}
-	c.leave(q.waits, func(i int) bool { return !c.asked[i] })
-	return c.out, nil
+	return c.wait(ctx)
 }
 
 // Claims are those that askEach makes.
@@ -133,13 +143,16 @@ func (c *claims) ask(ctx context.Context, i, n int, wait bool) (int, error) {
 	if c.asked[i] {
 		q.waits = 0
 	}
-	c.asked[i] = true
 	sh := c.shares[i]
 	sh.n = n
 	value, err := c.s.ask(ctx, q, wait, []share{sh})
-	vs, _ := value.([]any)
-	if err != nil || len(vs) == 0 {
+	if err != nil {
 		return 0, err
+	}
+	c.asked[i] = true
+	vs, _ := value.([]any)
+	if len(vs)%perClaim != 1 {
+		return 0, fmt.Errorf("redis: a claim is answered by %v", value)
 	}
 	if due, _ := vs[0].(int64); due >= 0 && (c.out[0].(int64) < 0 || due < c.out[0].(int64)) {
 		c.out[0] = due
@@ -178,22 +191,81 @@ func (c *claims) leave(n int, where func(i int) bool) {
 	}
 }
 
-// publishFirst stores what follows in other queues, as no script can in a cluster
-// together with a settlement, and returns ss without that. It makes sure, before, that
-// the deliveries are held, and until done is called no other settlement does the same.
-// The errors are in errs, where there are some already.
-func (s *subscription) publishFirst(ctx context.Context, key string, ss []driver.Settlement, errs []error) (rest []driver.Settlement, done func()) {
-	done = func() {}
-	rest = slices.Clone(ss)
+// settling has no other settlement of the deliveries of ss be made until done is called.
+// Those of a delivery that is there twice have lost it; others that have an error in errs
+// do not count.
+func (s *subscription) settling(ctx context.Context, ss []driver.Settlement, errs []error) (done func(), err error) {
+	own := make(chan struct{})
+	var hs []*handle
+	for i := range ss {
+		h := s.handleOf(ss[i].Delivery)
+		switch {
+		case errs[i] != nil:
+		case slices.Contains(hs, h):
+			errs[i] = driver.ErrLeaseLost
+		default:
+			hs = append(hs, h)
+		}
+	}
+	for {
+		other := s.enterSettling(hs, own)
+		if other == nil {
+			break
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, driver.Transient(ctx.Err())
+		}
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, h := range hs {
+			h.settled = nil
+		}
+		close(own)
+	}, nil
+}
+
+// enterSettling has hs settled by who closes own, unless one of them is by another, whose
+// channel it returns then.
+func (s *subscription) enterSettling(hs []*handle, own chan struct{}) (other <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range hs {
+		if h.settled != nil {
+			return h.settled
+		}
+	}
+	for _, h := range hs {
+		h.settled = own
+	}
+	return nil
+}
+
+// publishFirst stores what follows in queues other than key, as no script can in a cluster
+// together with a settlement. It returns ss without that, and how many messages of each
+// were stored. The errors are in errs, where there are some already.
+func (s *subscription) publishFirst(ctx context.Context, key string, ss []driver.Settlement, errs []error) (rest []driver.Settlement, stored []int) {
+	rest, stored = slices.Clone(ss), make([]int, len(ss))
+	elsewhere := func(m *driver.Message) bool { return s.broker.keyOf(m) != key }
+	var with []int // settlements that have some
+	for i := range rest {
+		if errs[i] == nil && slices.ContainsFunc(ss[i].Then, elsewhere) {
+			with = append(with, i)
+		}
+	}
+	s.checkHeld(ctx, key, ss, with, errs)
 	var msgs []*driver.Message
 	var of []int // settlements, of msgs
-	for i := range rest {
+	for _, i := range with {
 		if errs[i] != nil {
 			continue
 		}
 		rest[i].Then = nil
 		for _, m := range ss[i].Then {
-			if s.broker.keyOf(m) == key {
+			if !elsewhere(m) {
 				rest[i].Then = append(rest[i].Then, m)
 				continue
 			}
@@ -202,32 +274,7 @@ func (s *subscription) publishFirst(ctx context.Context, key string, ss []driver
 			msgs, of = append(msgs, &again), append(of, i)
 		}
 	}
-	if len(msgs) == 0 {
-		return rest, done
-	}
-	select {
-	case s.following <- struct{}{}:
-		done = func() { <-s.following }
-	case <-ctx.Done():
-		fail(errs, of, driver.Transient(ctx.Err()))
-		return rest, done
-	}
-	hs := make([]*handle, len(of))
-	for j, i := range of {
-		hs[j] = s.handleOf(ss[i].Delivery)
-	}
-	answers, err := s.extendHandles(ctx, key, hs)
-	if err != nil {
-		fail(errs, of, driver.Transient(err)) // to extend does not count
-		return rest, done
-	}
-	for j, i := range of {
-		errs[i] = verdicts[answers[j]]
-	}
-	held := func(j int) bool { return errs[of[j]] == nil }
-	published := s.broker.publishAll(ctx, pick(msgs, held))
-	of = pick(of, held)
-	stored := map[int]int{} // how many of a settlement
+	published := s.broker.publishAll(ctx, msgs)
 	for j, err := range published {
 		if err == nil {
 			stored[of[j]]++
@@ -238,23 +285,27 @@ func (s *subscription) publishFirst(ctx context.Context, key string, ss []driver
 			errs[of[j]] = partly(stored[of[j]], err)
 		}
 	}
-	return rest, done
+	return rest, stored
 }
 
-// pick returns the items at the places that are wanted.
-func pick[T any](items []T, want func(j int) bool) []T {
-	var picked []T
-	for j := range items {
-		if want(j) {
-			picked = append(picked, items[j])
-		}
+// checkHeld finds those among settlements whose delivery is not held.
+func (s *subscription) checkHeld(ctx context.Context, key string, ss []driver.Settlement, which []int, errs []error) {
+	if len(which) == 0 {
+		return
 	}
-	return picked
-}
-
-// fail says of settlements that they were not made.
-func fail(errs []error, of []int, err error) {
-	for _, i := range of {
-		errs[i] = err
+	hs := make([]*handle, len(which))
+	for j, i := range which {
+		hs[j] = s.handleOf(ss[i].Delivery)
+	}
+	answers, err := s.extendHandles(ctx, key, hs)
+	var refusal redis.Error
+	if err != nil && !errors.Is(err, driver.ErrClosed) && !errors.As(err, &refusal) {
+		err = driver.Transient(err) // an extension more does not count
+	}
+	for j, i := range which {
+		if errs[i] = err; err == nil && answers[j] != '0' {
+			errs[i] = verdicts[answers[j]]
+			s.release(hs[j])
+		}
 	}
 }

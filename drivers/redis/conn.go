@@ -104,6 +104,8 @@ func (c *conn) look(ctx context.Context) error {
 		return fmt.Errorf("redis: the server is Redis %s, want %d.%d or newer", version, leastMajor, leastMinor)
 	case field(info, "cluster_enabled") == "1" && !c.cluster:
 		return errCluster
+	case field(info, "cluster_enabled") != "1" && c.cluster:
+		return errors.New("redis: the server is no node of a cluster, so a cluster client is not for it")
 	}
 	if policy := field(info, "maxmemory_policy"); policy != "" && policy != "noeviction" {
 		c.log.Warn("redis: the server evicts keys when it is full, so tasks may be lost; set maxmemory-policy to noeviction", "policy", policy)

@@ -211,12 +211,7 @@ func TestOwnClient(t *testing.T) {
 func TestLeastRights(t *testing.T) {
 	t.Parallel()
 	sharedServer(t)
-	doc := must(os.ReadFile("doc.go"))(t)
-	rights := regexp.MustCompile(`(?s)ACL SETUSER user on >password (.*?)\n//\n`).FindSubmatch(doc)
-	if rights == nil {
-		t.Fatal("doc.go names no rights")
-	}
-	words := strings.Fields(strings.ReplaceAll(string(rights[1]), "//", ""))
+	words := rights(t)
 	s := newServer(t, append([]string{"--user", "user", "on", ">password"}, words...)...)
 	p, err := openURL(t, s, "redis://user:password@"+s.addr+"/0")
 	if err != nil {
@@ -238,6 +233,28 @@ func TestLeastRights(t *testing.T) {
 		}
 	}
 	checkInvariants(t, s, p.prefix)
+}
+
+// rights are those that the documentation says a user needs.
+func rights(t *testing.T) []string {
+	t.Helper()
+	doc := must(os.ReadFile("doc.go"))(t)
+	found := regexp.MustCompile(`(?s)ACL SETUSER user on >password (.*?)\n//\n`).FindSubmatch(doc)
+	if found == nil {
+		t.Fatal("doc.go names no rights")
+	}
+	return strings.Fields(strings.ReplaceAll(string(found[1]), "//", ""))
+}
+
+// clusterRights are those that it names besides for a cluster.
+func clusterRights(t *testing.T) []string {
+	t.Helper()
+	doc := must(os.ReadFile("doc.go"))(t)
+	found := regexp.MustCompile(`(?m)^//\t(\+cluster.*)$`).FindSubmatch(doc)
+	if found == nil {
+		t.Fatal("doc.go names no rights for a cluster")
+	}
+	return strings.Fields(string(found[1]))
 }
 
 // everything calls all there is to call, once.

@@ -33,7 +33,7 @@
 //
 // # Delivery semantics
 //
-// Every call is one script, so one step: a settlement with its record and what
+// Every call to a server is one script, so one step: a settlement with its record and what
 // follows on it, a publish with its record. Where broker and backend share a server
 // and namespace, the broker covers the backend.
 //
@@ -74,5 +74,10 @@
 // retry or a dead letter, is one step with its settlement; what follows in another queue
 // is stored first. An ID that is alive is refused in its own queue only. Every end of a
 // task is told to all nodes, on channels, and one message may wake more workers than
-// can take it, if they listen to other nodes.
+// can take it, if they listen to other nodes. A worker of several queues asks for each,
+// one after the other. While a slot is moved to another node, calls for its keys fail as
+// those to a server that is away do. The node that the URL names must be up at first. A
+// user needs these rights besides:
+//
+//	+cluster|slots +command +asking
 package redis

@@ -25,11 +25,11 @@ func (b *Broker) Queues(ctx context.Context) ([]string, error) {
 // enlistNext has the queues listed to which settlements publish. If that fails, as on
 // a server that is full, it is tried again another time: to settle is what counts.
 func (b *Broker) enlistNext(ctx context.Context, ss []driver.Settlement) {
+	var next []*driver.Message
 	for i := range ss {
-		if len(ss[i].Then) > 0 {
-			b.enlist(ctx, ss[i].Then)
-		}
+		next = append(next, ss[i].Then...)
 	}
+	b.enlist(ctx, next)
 }
 
 const perQueue = 5 // values of the reply, see lua/inspect.lua

@@ -461,3 +461,32 @@ func TestAwait(t *testing.T) {
 		t.Errorf("%d still wait", n)
 	}
 }
+
+// TestWaitsQuietly waits without asking the server again and again, whatever the credit.
+func TestWaitsQuietly(t *testing.T) {
+	t.Parallel()
+	s := sharedServer(t)
+	for _, prefetch := range []int{1, 2, 8} {
+		rdb := goredis.NewClient(&goredis.Options{Addr: s.addr, ContextTimeoutEnabled: true})
+		defer rdb.Close()
+		var claims atomic.Int64
+		rdb.AddHook(tap(func(cmd goredis.Cmder, next func() error) error {
+			if runs(cmd, "claim") {
+				claims.Add(1)
+			}
+			return next()
+		}))
+		b := must(redis.NewBroker(t.Context(), rdb, "ns", &redis.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}))(t)
+		defer b.Close(context.Background())
+		sub := must(b.Subscribe(t.Context(), &driver.SubscribeOptions{Queues: []driver.QueueSpec{{Name: "q"}}, Prefetch: prefetch, Slots: 1, Lease: 30 * time.Second}))(t)
+		defer sub.Close(context.Background())
+		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		defer cancel()
+		if _, err := sub.Receive(ctx, 1); ctx.Err() == nil {
+			t.Fatalf("Receive: %v", err)
+		}
+		if n := claims.Load(); n < 1 || n > 5 {
+			t.Errorf("with a prefetch of %d: %d claims in 1.5 s, want one a second", prefetch, n)
+		}
+	}
+}

@@ -102,10 +102,10 @@ func (n *notifications) mark(ctx context.Context) error {
 	n.mu.Lock()
 	fresh := time.Since(n.marked) < watchingKeep
 	n.mu.Unlock()
-	if fresh {
+	b := n.backend
+	if fresh || b.conn.cluster { // there it is told of all
 		return nil
 	}
-	b := n.backend
 	if err := b.conn.rdb.Set(ctx, b.conn.shared()+":watching", 1, watchingTTL).Err(); err != nil {
 		return b.readError(ctx, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/chicory-go/chicory/driver"
 )
@@ -194,12 +195,23 @@ func (b *Broker) enlist(ctx context.Context, msgs []*driver.Message) error {
 	return nil
 }
 
-// list has queues listed. A name too often does not matter, so errors are transient.
+// list has queues listed. A name too often does not matter, so errors are transient. In a
+// cluster the list may be on a node that is away, while those of the queues are not: then
+// it is made another time.
 func (b *Broker) list(ctx context.Context, names []string) error {
+	if b.conn.cluster {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Second)
+		defer cancel()
+	}
 	shared := b.conn.shared()
 	_, err := b.call(ctx, listScript, shared, append([]any{shared}, anys(names)...)...)
-	if err != nil && !errors.Is(err, driver.ErrClosed) {
-		err = driver.Transient(err)
+	switch {
+	case err == nil || errors.Is(err, driver.ErrClosed):
+		return err
+	case b.conn.cluster:
+		b.conn.log.Warn("redis: queues are not listed", "queues", names, "error", err)
+		return nil
 	}
-	return err
+	return driver.Transient(err)
 }

@@ -164,9 +164,9 @@ func (c *conn) eval(ctx context.Context, s *script, key string, args []any) (any
 }
 
 func (c *conn) once(ctx context.Context, command, s, key string, args []any) (any, error) {
-	all := append(make([]any, 0, 4+len(args)), command, s)
-	if c.cluster {
-		all = append(all, 1, key)
+	all := append(make([]any, 0, 5+len(args)), command, s)
+	if c.cluster { // two keys, so that a slot that is being moved is no use until it has: see lua/drains.lua
+		all = append(all, 2, key, key+":")
 	} else {
 		all = append(all, 0)
 	}

@@ -61,22 +61,29 @@ func (s *subscription) settle(ctx context.Context, key string, ss []driver.Settl
 			errs[i] = driver.ErrLeaseLost
 		}
 	}
+	for i := range ss {
+		if errs[i] == nil {
+			h := s.handleOf(ss[i].Delivery)
+			h.settling.Add(1)
+			defer h.settling.Add(-1)
+		}
+	}
+	stored := make([]int, len(ss)) // of what follows, already
 	if c.cluster {
-		var done func()
-		ss, done = s.publishFirst(ctx, key, ss, errs)
+		done, err := s.settling(ctx, ss, errs)
+		if err != nil {
+			return err
+		}
 		defer done()
+		ss, stored = s.publishFirst(ctx, key, ss, errs)
 	}
 	args := arguments{args: make([]any, 0, perMessage*len(ss))}
 	var sent []int
 	for i := range ss {
-		if errs[i] != nil {
-			continue
+		if errs[i] == nil {
+			c.appendSettlement(&args, s.handleOf(ss[i].Delivery), &ss[i], covering)
+			sent = append(sent, i)
 		}
-		h := s.handleOf(ss[i].Delivery)
-		h.settling.Add(1)
-		defer h.settling.Add(-1)
-		c.appendSettlement(&args, h, &ss[i], covering)
-		sent = append(sent, i)
 	}
 	if len(sent) == 0 {
 		return driver.Batch(errs)
@@ -91,7 +98,7 @@ func (s *subscription) settle(ctx context.Context, key string, ss []driver.Settl
 	}
 	ended := make([]*handle, 0, len(sent))
 	for j, i := range sent {
-		if errs[i] = err; err == nil {
+		if errs[i] = partly(stored[i], err); err == nil {
 			errs[i] = verdicts[answers[j]]
 			if !errors.Is(errs[i], driver.ErrStarted) {
 				ended = append(ended, s.handleOf(ss[i].Delivery))

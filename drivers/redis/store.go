@@ -74,7 +74,7 @@ func NewBroker(ctx context.Context, rdb redis.UniversalClient, namespace string,
 }
 
 // NewBackend is like NewBroker, for a backend. One with the same rdb, namespace
-// and prefix as a broker is covered by it.
+// and prefix as a broker is covered by it, but on a cluster.
 func NewBackend(ctx context.Context, rdb redis.UniversalClient, namespace string, o *Options) (*Backend, error) {
 	c, err := connect(ctx, rdb, false, o, namespace)
 	if err != nil {

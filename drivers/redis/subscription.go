@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -30,7 +31,6 @@ type subscription struct {
 	done     chan struct{} // closed by Stop and Close
 	closed   atomic.Bool
 
-	following chan struct{}   // capacity 1: taken by settlements with a Then of another queue, see publishFirst
 	receiving sync.Mutex      // one Receive at a time
 	given     <-chan struct{} // closed once the last Receive's late claim is undone, nil if it had none
 	late      sync.WaitGroup  // claims that nobody waits for
@@ -62,7 +62,7 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 	}
 	s := &subscription{broker: b, strict: o.Strict, prefetch: o.Prefetch, lease: o.Lease,
 		token: strconv.FormatUint(b.conn.serial.Add(1), 36), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		following: make(chan struct{}, 1), holds: map[*handle]struct{}{}}
+		holds: map[*handle]struct{}{}}
 	sources, err := s.enter(ctx, o.Queues)
 	if err != nil {
 		return nil, err
@@ -422,20 +422,36 @@ func (s *subscription) claim(ctx context.Context, n int, shares []share) ([]*dri
 		return nil, 0, driver.Transient(ctx.Err())
 	}
 	if r.err != nil {
-		s.credit(n)
+		s.charged(n, 0)
+		if errors.Is(r.err, driver.ErrTransient) {
+			s.stillWaits(ask.waits)
+		}
 		if b.closed.Load() {
 			r.err = driver.ErrClosed
 		}
 		return nil, 0, r.err
 	}
 	ds, due, err := s.deliveries(r.value, shares)
-	s.credit(n - len(ds))
+	s.charged(n, len(ds))
 	if len(ds) > 0 {
-		s.mu.Lock()
-		s.waits = 0
-		s.mu.Unlock()
+		s.stillWaits(0)
 	}
 	return ds, due, err
+}
+
+// charged has a claim for n messages, of which there were fewer, take no more credit than
+// these. Unlike credit it wakes nobody: who claims knows.
+func (s *subscription) charged(n, taken int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held -= n - taken
+}
+
+// stillWaits notes for how many messages the server has s wait.
+func (s *subscription) stillWaits(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waits = n
 }
 
 // A question is what claims have in common.
@@ -448,15 +464,14 @@ type question struct {
 // ask claims messages. If there are none the server lets s wait, if it is to.
 func (s *subscription) ask(ctx context.Context, q question, wait bool, shares []share) (any, error) {
 	b := s.broker
-	args := []any{b.conn.prefix, b.conn.hub.channel, s.token, q.n, b.covers(), s.lease.Milliseconds(), q.waits, q.look, "0"}
+	key, waits := shares[0].key, "0"
 	if wait {
-		args[8] = "1"
+		waits = "1"
 	}
+	args := []any{b.conn.scope(key), b.conn.hub.channel, s.token, q.n, b.covers(), s.lease.Milliseconds(), q.waits, q.look, waits}
 	for _, sh := range shares {
 		args = append(args, sh.key, sh.n)
 	}
-	key := shares[0].key
-	args[0] = b.conn.scope(key)
 	return b.conn.eval(ctx, claimScript, key, args)
 }
 
@@ -506,7 +521,8 @@ type handle struct {
 	id         string
 	tracked    bool
 	settling   atomic.Int32
-	until      time.Time // its lease runs out, at the latest; guarded by sub.mu
+	settled    chan struct{} // on a cluster: closed once the settlement in progress has ended; nil if there is none; guarded by sub.mu
+	until      time.Time     // its lease runs out, at the latest; guarded by sub.mu
 }
 
 // release gives the credit of hs back, of each once, and all together: the next
