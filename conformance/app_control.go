@@ -72,11 +72,20 @@ func controlPauseAll(w *world) {
 	}
 	operator, ctx := w.app(), context.Background()
 	first := w.send(1)
-	w.start(worker.Options{Concurrency: 1, Prefetch: 3}, nil, w.handler("t", sleeping(w.lease/3, nil)))
+	paused := make(chan struct{}) // some time after it the first one ends
+	w.start(worker.Options{Concurrency: 1, Prefetch: 3}, nil, w.handler("t", func(ctx context.Context, in int) (int, error) {
+		select {
+		case <-paused:
+			return sleeping(w.lease/3, nil)(ctx, in)
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}))
 	w.awaitStarts(1)
 	w.send(2)
 	w.send(3)
 	w.must(operator.Pause(ctx, q), "pause")
+	close(paused)
 	w.reaches(first, driver.Success)
 	w.sleep(w.lease / 2)
 	total, _ := w.started()
