@@ -186,7 +186,7 @@ func receiveCredit(c *C) {
 	o.Prefetch, o.Slots = 4, 2
 	s := c.subscribeAs(b, o)
 	ds := c.receive(s, 4)
-	c.none(s, c.lease/2, "all credit is used")
+	c.none(s, c.lease/4, "all credit is used")
 	rest := c.worker("a", "b", "c") // another worker gets what is left, at once
 	others := c.receive(rest, 26)
 	c.same(append(deliveredIDs(ds), deliveredIDs(others)...), messageIDs(ms), "both workers together have all")

@@ -59,6 +59,9 @@ func (m mix) harness(tb testing.TB) *conformance.Harness {
 	other := m.other(tb)
 	tb.Cleanup(func() { checkInvariants(tb, s, o.Prefix) })
 	h := &conformance.Harness{Server: true, Lease: suiteLease, Slack: time.Second}
+	if m.cluster { // a call is several there
+		h.Parallel = 16
+	}
 	h.OpenBroker = func(tb testing.TB, namespace string) driver.Broker {
 		if !m.broker {
 			return other.broker(namespace)
