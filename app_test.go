@@ -171,6 +171,7 @@ func TestLifecycle(t *testing.T) {
 	calls := map[string]func() error{
 		"Delay":       func() error { _, err := task.Delay(t.Context(), addArgs{}); return err },
 		"Send":        func() error { _, err := task.Send(t.Context(), addArgs{}); return err },
+		"SendMany":    func() error { _, err := task.SendMany(t.Context(), []addArgs{{}}); return err },
 		"DelayMany":   func() error { _, err := task.DelayMany(t.Context(), []addArgs{{}}); return err },
 		"Get":         func() error { _, err := task.Result("x").Get(t.Context()); return err },
 		"State":       func() error { _, err := task.Result("x").State(t.Context()); return err },

@@ -31,22 +31,34 @@ func (t *Task[In, Out]) Name() string { return t.def.name }
 // the broker refuses or leaves open is a *PublishError, which says whether the
 // outcome is known.
 func (t *Task[In, Out]) Delay(ctx context.Context, in In, opts ...CallOption) (*AsyncResult[Out], error) {
-	eng, err := t.app.core.Engine()
+	eng, c, err := t.answered(opts)
 	if err != nil {
 		return nil, err
-	}
-	c, err := t.call(opts)
-	if err != nil {
-		return nil, err
-	}
-	if eng.Backend == nil {
-		return nil, fmt.Errorf("%w: task %s; use Send, or set Config.Backend", ErrNoBackend, t.def.name)
 	}
 	id, err := t.send(ctx, eng, c, in, eng.Hub.Address())
 	if err != nil {
 		return nil, err
 	}
 	return &AsyncResult[Out]{app: t.app, id: id, name: t.def.name, ignored: t.ignored(c)}, nil
+}
+
+// ready returns what a call needs.
+func (t *Task[In, Out]) ready(opts []CallOption) (*engine.Engine, *callSettings, error) {
+	eng, err := t.app.core.Engine()
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := t.call(opts)
+	return eng, c, err
+}
+
+// answered is ready for a call whose result is to come.
+func (t *Task[In, Out]) answered(opts []CallOption) (*engine.Engine, *callSettings, error) {
+	eng, c, err := t.ready(opts)
+	if err == nil && eng.Backend == nil {
+		err = fmt.Errorf("%w: task %s; use Send or SendMany, or set Config.Backend", ErrNoBackend, t.def.name)
+	}
+	return eng, c, err
 }
 
 // ignored reports whether the call's result is ignored.
@@ -59,11 +71,7 @@ func (t *Task[In, Out]) ignored(c *callSettings) bool {
 // still stored, if there is a backend and the task does not ignore it; see
 // Result. It fails as Delay does.
 func (t *Task[In, Out]) Send(ctx context.Context, in In, opts ...CallOption) (string, error) {
-	eng, err := t.app.core.Engine()
-	if err != nil {
-		return "", err
-	}
-	c, err := t.call(opts)
+	eng, c, err := t.ready(opts)
 	if err != nil {
 		return "", err
 	}
@@ -74,38 +82,49 @@ func (t *Task[In, Out]) Send(ctx context.Context, in In, opts ...CallOption) (st
 // in the order of ins, with ids set even where an item failed; the error is
 // then a *BatchError with one *PublishError per failed item.
 func (t *Task[In, Out]) DelayMany(ctx context.Context, ins []In, opts ...CallOption) ([]*AsyncResult[Out], error) {
-	eng, err := t.app.core.Engine()
+	eng, c, err := t.answered(opts)
 	if err != nil {
 		return nil, err
 	}
-	c, err := t.call(opts)
+	ids, err := t.sendMany(ctx, eng, c, ins, eng.Hub.Address())
+	if ids == nil {
+		return nil, err
+	}
+	handles, rs := make([]AsyncResult[Out], len(ids)), make([]*AsyncResult[Out], len(ids))
+	for i, id := range ids {
+		handles[i] = AsyncResult[Out]{app: t.app, id: id, name: t.def.name, ignored: t.ignored(c)}
+		rs[i] = &handles[i]
+	}
+	return rs, err
+}
+
+// SendMany enqueues a batch: fire and forget, and faster than one by one. The ids
+// are in the order of ins, and set even where an item failed; the error is then a
+// *BatchError with one *PublishError per failed item.
+func (t *Task[In, Out]) SendMany(ctx context.Context, ins []In, opts ...CallOption) ([]string, error) {
+	eng, c, err := t.ready(opts)
 	if err != nil {
 		return nil, err
 	}
+	return t.sendMany(ctx, eng, c, ins, "")
+}
+
+func (t *Task[In, Out]) sendMany(ctx context.Context, eng *engine.Engine, c *callSettings, ins []In, replyTo string) ([]string, error) {
 	if c.id != "" && len(ins) > 1 {
 		return nil, fmt.Errorf("%w: ID with %d tasks", ErrValidation, len(ins))
 	}
-	if eng.Backend == nil {
-		return nil, fmt.Errorf("%w: task %s", ErrNoBackend, t.def.name)
-	}
-	return t.sendMany(ctx, eng, c, ins)
-}
-
-func (t *Task[In, Out]) sendMany(ctx context.Context, eng *engine.Engine, c *callSettings, ins []In) ([]*AsyncResult[Out], error) {
-	rs := make([]*AsyncResult[Out], len(ins))
-	handles := make([]AsyncResult[Out], len(ins))
+	ids := make([]string, len(ins))
 	all := make([]engine.Publication, len(ins))
 	ps := make([]*engine.Publication, 0, len(ins))
 	index := make([]int, 0, len(ins))
 	errs := make([]error, len(ins))
 	for i := range ins {
 		p := &all[i]
-		p.Message.ReplyTo = eng.Hub.Address()
+		p.Message.ReplyTo = replyTo
 		err := t.dispatch(ctx, eng, c, &p.Message, ins[i], nil)
-		rs[i] = &handles[i]
-		handles[i] = AsyncResult[Out]{app: t.app, name: t.def.name, ignored: t.ignored(c), id: p.Message.ID}
+		ids[i] = p.Message.ID
 		if err != nil {
-			errs[i] = &PublishError{ID: rs[i].id, Err: err}
+			errs[i] = &PublishError{ID: ids[i], Err: err}
 			continue
 		}
 		ps, index = append(ps, p), append(index, i)
@@ -113,7 +132,7 @@ func (t *Task[In, Out]) sendMany(ctx context.Context, eng *engine.Engine, c *cal
 	for j, err := range eng.PublishAll(ctx, ps, c.id != "") {
 		errs[index[j]] = publishError(err)
 	}
-	return rs, driver.Batch(errs)
+	return ids, driver.Batch(errs)
 }
 
 // Result returns the handle of a task sent before, in any process. It does no

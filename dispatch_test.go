@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/chicory-go/chicory"
 	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/drivers/memory"
 	"github.com/chicory-go/chicory/worker"
 )
 
@@ -44,6 +46,10 @@ func TestDispatchRefusesAndEnqueuesNothing(t *testing.T) {
 			_, err := task.DelayMany(t.Context(), []unserialisable{ok, ok}, chicory.ID("x"))
 			return err
 		}, chicory.ErrValidation},
+		{"one id for many sent", func() error {
+			_, err := task.SendMany(t.Context(), []unserialisable{ok, ok}, chicory.ID("x"))
+			return err
+		}, chicory.ErrValidation},
 	}
 	for _, tt := range tests {
 		if err := tt.send(); !errors.Is(err, tt.want) {
@@ -60,6 +66,34 @@ func TestDispatchRefusesAndEnqueuesNothing(t *testing.T) {
 	}
 	if n := waiting(t, app); n != 2 {
 		t.Errorf("%d messages after a batch with one bad item, want its 2 mates", n)
+	}
+}
+
+// TestSendMany enqueues a batch where no results are kept.
+func TestSendMany(t *testing.T) {
+	t.Parallel()
+	app, err := chicory.NewWith(memory.New().Broker("ns"), nil, chicory.Config{MaxPayload: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { app.Close() })
+	if err := app.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	text := chicory.Register(app, "text", func(context.Context, string) (int, error) { return 0, nil })
+	ids, err := text.SendMany(t.Context(), []string{"a", strings.Repeat("x", 101), "b"})
+	var be *chicory.BatchError
+	if !errors.As(err, &be) || len(be.Errs) != 3 || be.Errs[0] != nil || be.Errs[2] != nil || !errors.Is(be.Errs[1], chicory.ErrTooLarge) {
+		t.Errorf("a batch with an oversize item: got %v", err)
+	}
+	if len(ids) != 3 || slices.Contains(ids, "") {
+		t.Errorf("ids: got %q, want one for each item", ids)
+	}
+	if n := waiting(t, app); n != 2 {
+		t.Errorf("%d messages, want 2", n)
+	}
+	if _, err := text.DelayMany(t.Context(), []string{"a"}); !errors.Is(err, chicory.ErrNoBackend) {
+		t.Errorf("DelayMany without a backend: got %v, want ErrNoBackend", err)
 	}
 }
 

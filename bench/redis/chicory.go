@@ -68,7 +68,7 @@ func (q *chicoryQueue) publishMany(ctx context.Context, texts []string) error {
 	for i, text := range texts {
 		ins[i].Text = text
 	}
-	_, err := q.task.DelayMany(ctx, ins)
+	_, err := q.task.SendMany(ctx, ins)
 	return err
 }
 

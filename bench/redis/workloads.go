@@ -85,9 +85,7 @@ func drainSize(concurrency int, far bool, p peer) int {
 // drain tells what it takes to run n tasks that are there already.
 func (c *cell) drain(ctx context.Context, n, concurrency int) (spent cost, err error) {
 	err = c.open(ctx, func(q queue) error {
-		// One by one: Chicory would have the results of a batch pushed to this process,
-		// as no peer has.
-		if err := publishAll(ctx, q, n, 64, 1, textOf(textSize)); err != nil {
+		if err := publishAll(ctx, q, n, 64, 100, textOf(textSize)); err != nil {
 			return err
 		}
 		var stop func() error

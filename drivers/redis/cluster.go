@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/chicory-go/chicory/driver"
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/sync/errgroup"
 )
 
 // A cluster keeps keys with the same tag together, and a script has no others: those of
@@ -76,10 +76,12 @@ func each[T any](c *conn, items []T, key func(T) string, do func(key string, ite
 		places[k] = append(places[k], i)
 	}
 	errs := make([]error, len(items))
-	var g errgroup.Group
-	g.SetLimit(atATime)
+	var calls sync.WaitGroup
+	turns := make(chan struct{}, atATime)
 	for k, of := range places {
-		g.Go(func() error {
+		turns <- struct{}{}
+		calls.Go(func() {
+			defer func() { <-turns }()
 			part := make([]T, len(of))
 			for j, i := range of {
 				part[j] = items[i]
@@ -87,10 +89,9 @@ func each[T any](c *conn, items []T, key func(T) string, do func(key string, ite
 			for j, err := range do(k, part) {
 				errs[of[j]] = err
 			}
-			return nil
 		})
 	}
-	g.Wait()
+	calls.Wait()
 	return errs
 }
 
