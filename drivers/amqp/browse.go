@@ -51,7 +51,7 @@ func (br *browser) lock(ctx context.Context, name string) error {
 	for {
 		err := br.reopen(ctx)
 		if err == nil {
-			err = br.s.rpc(ctx, func() error {
+			err = rpc(ctx, func() error {
 				_, err := br.ch.QueueDeclare(name, false, true, true, false, nil)
 				return err
 			})
@@ -84,19 +84,18 @@ func (br *browser) reopen(ctx context.Context) (err error) {
 }
 
 // count returns how many dead letters there are.
-func (br *browser) count(ctx context.Context) (n int, err error) {
-	err = br.s.rpc(ctx, func() error {
-		q, err := br.ch.QueueDeclarePassive(br.name, true, false, false, false, nil)
-		n = q.Messages
-		return err
-	})
+func (br *browser) count(ctx context.Context) (int, error) {
+	ch := br.ch
+	q, err := call(ctx, func() (amqp.Queue, error) {
+		return ch.QueueDeclarePassive(br.name, true, false, false, false, nil)
+	}, nil)
 	switch {
 	case code(err) == amqp.NotFound: // nothing has died there
 		return 0, br.reopen(ctx)
 	case err != nil:
 		return 0, driver.Transient(fmt.Errorf("amqp: count the dead letters: %w", err))
 	}
-	return n, nil
+	return q.Messages, nil
 }
 
 // scan takes the dead letters, maxBrowse at most. A marker behind them tells when all
@@ -107,19 +106,17 @@ func (br *browser) scan(ctx context.Context) (found []entry, err error) {
 		return nil, err
 	}
 	marker := br.b.copyName()
-	var in <-chan amqp.Delivery
-	err = br.s.rpc(ctx, func() (err error) {
+	in, err := call(ctx, func() (<-chan amqp.Delivery, error) {
 		if n <= maxBrowse {
 			if err := br.mark(ctx, marker); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		if err := br.ch.Qos(maxBrowse+1, 0, false); err != nil {
-			return err
+			return nil, err
 		}
-		in, err = br.ch.Consume(br.name, "", false, false, false, false, nil)
-		return err
-	})
+		return br.ch.Consume(br.name, "", false, false, false, false, nil)
+	}, nil)
 	if err != nil {
 		return nil, driver.Transient(fmt.Errorf("amqp: look through the dead letters: %w", err))
 	}
@@ -170,7 +167,7 @@ func (br *browser) mark(ctx context.Context, marker string) error {
 func (br *browser) finish(remove []uint64) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lastCall)
 	defer cancel()
-	err := br.s.rpc(ctx, func() error {
+	err := rpc(ctx, func() error {
 		for i, tag := range remove {
 			if err := br.ch.Ack(tag, false); err != nil {
 				return err

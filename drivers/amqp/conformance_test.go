@@ -57,3 +57,7 @@ func harness(tb testing.TB) *conformance.Harness {
 func TestConformance(t *testing.T) {
 	conformance.RunBroker(t, harness)
 }
+
+func TestConformanceMemoryBackend(t *testing.T) {
+	conformance.RunApp(t, harness)
+}

@@ -72,7 +72,7 @@ func (d *dialer) dial(ctx context.Context, what string) (*session, error) {
 func (d *dialer) dialOne(ctx context.Context, u, what string) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	s := &session{done: make(chan struct{})}
+	var raw atomic.Pointer[net.Conn]
 	config := amqp.Config{Heartbeat: heartbeat, Locale: "en_US", Properties: amqp.NewConnectionProperties()}
 	config.Properties.SetClientConnectionName(d.name + " " + what)
 	if d.tls != nil {
@@ -84,45 +84,22 @@ func (d *dialer) dialOne(ctx context.Context, u, what string) (*session, error) 
 		if err != nil {
 			return nil, err
 		}
-		s.raw = c
+		raw.Store(&c)
 		deadline, _ := ctx.Deadline()
 		return c, c.SetDeadline(deadline) // the library takes it away once the connection is open
 	}
-	conn, err := dialWithin(ctx, u, config)
+	conn, err := call(ctx, func() (*amqp.Connection, error) { return amqp.DialConfig(u, config) },
+		func(conn *amqp.Connection) { conn.Close() }) // its deadline ends it
 	if err != nil {
 		return nil, connectError(ctx, u, err)
 	}
-	s.conn = conn
+	s := &session{conn: conn, raw: *raw.Load(), done: make(chan struct{})}
 	if err := s.look(); err != nil {
 		conn.Close()
 		return nil, err
 	}
 	s.watch()
 	return s, nil
-}
-
-// dialWithin dials, and gives up with ctx.
-func dialWithin(ctx context.Context, u string, config amqp.Config) (*amqp.Connection, error) {
-	type answer struct {
-		conn *amqp.Connection
-		err  error
-	}
-	answers := make(chan answer, 1)
-	go func() {
-		conn, err := amqp.DialConfig(u, config)
-		answers <- answer{conn, err}
-	}()
-	select {
-	case a := <-answers:
-		return a.conn, a.err
-	case <-ctx.Done():
-		go func() { // its deadline ends it
-			if a := <-answers; a.conn != nil {
-				a.conn.Close()
-			}
-		}()
-		return nil, ctx.Err()
-	}
 }
 
 // connectError says what failed, where, without a password.
@@ -237,27 +214,45 @@ func (s *session) alive() bool {
 }
 
 // channel opens a channel, within ctx.
-func (s *session) channel(ctx context.Context) (ch *amqp.Channel, err error) {
-	err = s.rpc(ctx, func() (err error) {
-		ch, err = s.conn.Channel()
-		return err
-	})
-	return ch, err
+func (s *session) channel(ctx context.Context) (*amqp.Channel, error) {
+	return call(ctx, s.conn.Channel, func(ch *amqp.Channel) { ch.Close() })
 }
 
-// rpc makes a call of the library, which obeys no context. One that is left behind ends
-// with its answer or with the connection.
-func (s *session) rpc(ctx context.Context, call func() error) error {
+// rpc makes a call of the library, within ctx. What f is to tell it must return, for it
+// goes on if ctx ends: see call.
+func rpc(ctx context.Context, f func() error) error {
+	_, err := call(ctx, func() (struct{}, error) { return struct{}{}, f() }, nil)
+	return err
+}
+
+// call makes a call of the library, which obeys no context. One that is left behind ends
+// with its answer or with the connection; what it returns then is undone.
+func call[T any](ctx context.Context, f func() (T, error), undo func(T)) (T, error) {
 	if ctx.Done() == nil {
-		return call()
+		return f()
 	}
-	result := make(chan error, 1)
-	go func() { result <- call() }()
+	type answer struct {
+		value T
+		err   error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		v, err := f()
+		answers <- answer{v, err}
+	}()
 	select {
-	case err := <-result:
-		return err
+	case a := <-answers:
+		return a.value, a.err
 	case <-ctx.Done():
-		return ctx.Err()
+		if undo != nil {
+			go func() {
+				if a := <-answers; a.err == nil {
+					undo(a.value)
+				}
+			}()
+		}
+		var none T
+		return none, ctx.Err()
 	}
 }
 

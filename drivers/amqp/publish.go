@@ -47,7 +47,7 @@ func (s *session) publisher(ctx context.Context) (*publisher, error) {
 	}
 	ch, err := s.channel(ctx)
 	if err == nil {
-		err = s.rpc(ctx, func() error { return ch.Confirm(false) })
+		err = rpc(ctx, func() error { return ch.Confirm(false) })
 	}
 	if err != nil {
 		return nil, driver.Transient(fmt.Errorf("amqp: open a channel: %w", err))

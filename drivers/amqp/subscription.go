@@ -389,7 +389,7 @@ func (s *subscription) Close(context.Context) error {
 func (s *subscription) sayGoodbye(f *feed) {
 	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
 	defer cancel()
-	f.s.rpc(ctx, func() error {
+	rpc(ctx, func() error {
 		s.control.Lock()
 		defer s.control.Unlock()
 		f.barrier()

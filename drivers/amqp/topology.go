@@ -138,7 +138,7 @@ func (t *topology) ensure(ctx context.Context, ts ...thing) error {
 		<-t.turn
 		return err
 	}
-	err = s.rpc(ctx, func() error {
+	err = rpc(ctx, func() error {
 		defer func() { <-t.turn }()
 		return t.declare(s, t.missing(ts))
 	})
