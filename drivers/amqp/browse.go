@@ -19,10 +19,12 @@ const (
 // A browser looks through the dead letters of a queue, alone: on a connection of its
 // own, which has a queue that only one connection can have.
 type browser struct {
-	b    *Broker
-	s    *session
-	ch   *amqp.Channel
-	name string // of the queue
+	b        *Broker
+	s        *session
+	ch       *amqp.Channel
+	name     string // of the queue
+	consumer string
+	kept     int // dead letters that are taken and must be there again
 }
 
 // An entry is a stored dead letter.
@@ -105,7 +107,9 @@ func (br *browser) scan(ctx context.Context) (found []entry, err error) {
 	if err != nil || n == 0 {
 		return nil, err
 	}
+	br.kept = n
 	marker := br.b.copyName()
+	br.consumer = marker
 	in, err := call(ctx, func() (<-chan amqp.Delivery, error) {
 		if n <= maxBrowse {
 			if err := br.mark(ctx, marker); err != nil {
@@ -115,12 +119,12 @@ func (br *browser) scan(ctx context.Context) (found []entry, err error) {
 		if err := br.ch.Qos(maxBrowse+1, 0, false); err != nil {
 			return nil, err
 		}
-		return br.ch.Consume(br.name, "", false, false, false, false, nil)
+		return br.ch.Consume(br.name, marker, false, false, false, false, nil)
 	}, nil)
 	if err != nil {
 		return nil, driver.Transient(fmt.Errorf("amqp: look through the dead letters: %w", err))
 	}
-	for len(found) < maxBrowse {
+	for taken := 0; taken < maxBrowse; {
 		select {
 		case d, ok := <-in:
 			switch {
@@ -129,10 +133,12 @@ func (br *browser) scan(ctx context.Context) (found []entry, err error) {
 			case d.ContentType == markerType:
 				br.ch.Ack(d.DeliveryTag, false) // one that was left behind, or
 				if d.CorrelationId == marker {
+					br.kept = taken
 					return found, nil
 				}
 				continue
 			}
+			taken++
 			m, _, _, err := decode(d.Body)
 			if err == nil && m.Dead != nil {
 				found = append(found, entry{m, d.DeliveryTag})
@@ -163,31 +169,44 @@ func (br *browser) mark(ctx context.Context, marker string) error {
 	return err
 }
 
-// finish removes dead letters and gives the others back.
+// finish removes dead letters and gives the others back. It waits until the server has
+// them, for who looks next is to see them.
 func (br *browser) finish(remove []uint64) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lastCall)
 	defer cancel()
-	err := rpc(ctx, func() error {
-		for i, tag := range remove {
-			if err := br.ch.Ack(tag, false); err != nil {
-				return err
-			}
-			if i%acksAtOnce == acksAtOnce-1 {
-				if err := br.ch.Qos(1, 0, false); err != nil {
-					return err
-				}
-			}
-		}
-		if err := br.ch.Nack(0, true, true); err != nil { // what is not settled
-			return err
-		}
-		if err := br.ch.Qos(1, 0, false); err != nil {
-			return err
-		}
-		return br.ch.Qos(2, 0, false)
-	})
-	if err != nil {
+	if err := rpc(ctx, func() error { return br.settle(remove) }); err != nil {
 		return fmt.Errorf("amqp: give the dead letters back: %w", err)
 	}
+	for br.kept -= len(remove); br.kept > 0; {
+		n, err := br.count(ctx)
+		if err != nil || n >= br.kept {
+			return err
+		}
+		if !pause(ctx, lockPause) {
+			return fmt.Errorf("amqp: give the dead letters back: %w", ctx.Err())
+		}
+	}
 	return nil
+}
+
+func (br *browser) settle(remove []uint64) error {
+	for i, tag := range remove {
+		if err := br.ch.Ack(tag, false); err != nil {
+			return err
+		}
+		if i%acksAtOnce == acksAtOnce-1 {
+			if err := br.ch.Qos(1, 0, false); err != nil {
+				return err
+			}
+		}
+	}
+	if br.consumer != "" {
+		if err := br.ch.Cancel(br.consumer, false); err != nil {
+			return err
+		}
+	}
+	if err := br.ch.Nack(0, true, true); err != nil { // what is not settled
+		return err
+	}
+	return br.ch.Qos(1, 0, false)
 }

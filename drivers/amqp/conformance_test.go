@@ -25,7 +25,7 @@ func harness(tb testing.TB) *conformance.Harness {
 	}
 	o := &amqp.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
 	records := memory.New()
-	h := &conformance.Harness{Server: true, Lease: 2 * time.Second, Slack: time.Second, Parallel: 8}
+	h := &conformance.Harness{Server: true, Lease: time.Second, Slack: time.Second}
 	h.OpenBroker = func(tb testing.TB, namespace string) driver.Broker {
 		b, err := amqp.Open(background, []string{s.url("guest:guest", "/")}, namespace, o)
 		if err != nil {

@@ -80,6 +80,7 @@ func (d *deadLetters) browse(ctx context.Context, f func(ctx context.Context, al
 	defer br.close()
 	found, err := br.scan(ctx)
 	if err != nil {
+		br.finish(nil)
 		return d.b.over(err)
 	}
 	remove, err := f(ctx, letters(found))

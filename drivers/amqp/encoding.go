@@ -25,9 +25,9 @@ type item struct {
 }
 
 // encode makes a publishing of i.
-func (i *item) encode() amqp.Publishing {
+func (i *item) encode(longest int64) amqp.Publishing {
 	var due int64
-	if i.ms > maxDelay {
+	if i.ms > longest {
 		due = time.Now().UnixMilli() + i.ms
 	}
 	m := *i.m

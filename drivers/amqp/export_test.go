@@ -26,3 +26,6 @@ func Cut(b *Broker) {
 		}
 	}
 }
+
+// SetLongest has b wait for ms milliseconds at once, and arm longer delays again.
+func SetLongest(b *Broker, ms int64) { b.longest = ms }

@@ -206,7 +206,7 @@ func (s *subscription) growLanes(f *feed, lanes []*lane, n int) error {
 func (s *subscription) growSource(f *feed, src *source, n int) error {
 	s.mu.Lock()
 	first, want := len(src.consumers) == 0, n-src.room()
-	if first && !s.careful {
+	if first && !s.careful && !s.narrow {
 		want = s.prefetch - s.held
 	}
 	many := len(src.consumers) >= maxConsumers
@@ -216,6 +216,9 @@ func (s *subscription) growSource(f *feed, src *source, n int) error {
 			want += c.window
 		}
 		want = min(want+n, s.prefetch)
+		if s.narrow {
+			want = n
+		}
 	}
 	off := s.stopped || s.closed || want <= 0
 	s.mu.Unlock()
@@ -270,8 +273,7 @@ func (s *subscription) consume(f *feed, src *source, want int) error {
 		src.remove(c)
 		s.mu.Unlock()
 		if cancelled {
-			s.b.topology.forget(src.name)
-			s.signal()
+			s.renew(f, src)
 		}
 	})
 	return nil
@@ -306,6 +308,53 @@ func (s *subscription) silence(f *feed, src *source) {
 	}
 }
 
+// probe makes sure that the server knows the consumers: it does not tell those of a
+// quorum queue that was deleted.
+func (s *subscription) probe() {
+	s.control.Lock()
+	defer s.control.Unlock()
+	s.mu.Lock()
+	f, lanes := s.feed, s.lanes
+	s.mu.Unlock()
+	if f == nil {
+		return
+	}
+	for _, l := range lanes {
+		for _, src := range l.sources {
+			if s.isGone(f, src) {
+				s.renew(f, src)
+				return
+			}
+		}
+	}
+}
+
+// renew ends f, because a queue was deleted: a server's channel that knew it drops what a
+// new queue of that name sends.
+func (s *subscription) renew(f *feed, src *source) {
+	s.b.topology.forget(src.name)
+	s.b.log.Warn("amqp: a queue was deleted, and its subscription begins again", "queue", src.name)
+	go f.ch.Close()
+}
+
+// isGone reports whether src should have consumers and has none, or is not there. It
+// asks on a channel of its own, which the answer may close.
+func (s *subscription) isGone(f *feed, src *source) bool {
+	s.mu.Lock()
+	consumers := len(src.consumers)
+	s.mu.Unlock()
+	if consumers == 0 {
+		return false
+	}
+	ch, err := f.s.channel(s.ctx)
+	if err != nil {
+		return false
+	}
+	defer ch.Close()
+	q, err := call(s.ctx, func() (amqp.Queue, error) { return ch.QueueDeclarePassive(src.name, true, false, false, false, nil) }, nil)
+	return code(err) == amqp.NotFound || err == nil && q.Consumers == 0
+}
+
 // arrive parks what the server has sent.
 func (s *subscription) arrive(f *feed, c *consumer, d *amqp.Delivery) {
 	h := &hold{s: s, f: f, c: c, tag: d.DeliveryTag, body: d.Body}
@@ -323,6 +372,7 @@ func (s *subscription) arrive(f *feed, c *consumer, d *amqp.Delivery) {
 		return
 	}
 	c.used++
+	s.narrow = err == nil && h.count >= suspect || s.narrow && s.held > 0
 	switch {
 	case err != nil:
 		s.spawnLocked(func() { s.bury(h, d, err) })

@@ -27,11 +27,13 @@ func level(priority uint8) int {
 }
 
 const (
-	digits   = 8  // of a delay in milliseconds
-	radix    = 16 // each with queues of its own
-	maxName  = 120
-	maxDelay = 1<<(4*digits) - 1 // ms
+	digits  = 8  // of a delay in milliseconds
+	radix   = 16 // each with queues of its own
+	maxName = 120
 )
+
+// maxDelay is how long, in milliseconds, the server's queues wait at once.
+const maxDelay = 1<<(4*digits) - 1
 
 // names are those of queues and exchanges on the server, of at most 255 bytes, all
 // under one prefix and namespace:
@@ -73,9 +75,9 @@ type delay struct {
 	top int // its highest digit that is not 0
 }
 
-// delayOf splits ms, more than 0, into what is waited for now and what is left after.
-func delayOf(ms int64) delay {
-	d := delay{ms: min(ms, maxDelay)}
+// delayOf is what is waited for at once of ms, more than 0: longest at most.
+func delayOf(ms, longest int64) delay {
+	d := delay{ms: min(ms, longest)}
 	for v := d.ms >> 4; v > 0; v >>= 4 {
 		d.top++
 	}

@@ -65,7 +65,7 @@ func (s *session) publisher(ctx context.Context) (*publisher, error) {
 }
 
 // publish publishes items, atOnce at most, and returns an error for each.
-func (p *publisher) publish(ctx context.Context, items []item, n names) []error {
+func (p *publisher) publish(ctx context.Context, items []item, b *Broker) []error {
 	errs := make([]error, len(items))
 	if err := p.take(ctx); err != nil {
 		return fill(errs, err)
@@ -75,7 +75,7 @@ func (p *publisher) publish(ctx context.Context, items []item, n names) []error 
 	p.s.spawn(func() { // for a write may wait for the server
 		defer close(written)
 		for i := range items {
-			confirms[i], errs[i] = p.send(&items[i], n)
+			confirms[i], errs[i] = p.send(&items[i], b)
 		}
 	})
 	select {
@@ -122,9 +122,9 @@ func (p *publisher) take(ctx context.Context) error {
 
 func (p *publisher) give() { <-p.room }
 
-func (p *publisher) send(i *item, n names) (*amqp.DeferredConfirmation, error) {
-	exchange, key := i.route(n)
-	c, err := p.ch.PublishWithDeferredConfirm(exchange, key, true, false, i.encode())
+func (p *publisher) send(i *item, b *Broker) (*amqp.DeferredConfirmation, error) {
+	exchange, key := i.route(b)
+	c, err := p.ch.PublishWithDeferredConfirm(exchange, key, true, false, i.encode(b.longest))
 	switch {
 	case err == nil:
 		return c, nil
@@ -135,15 +135,15 @@ func (p *publisher) send(i *item, n names) (*amqp.DeferredConfirmation, error) {
 }
 
 // route is where i is published to.
-func (i *item) route(n names) (exchange, routingKey string) {
+func (i *item) route(b *Broker) (exchange, routingKey string) {
 	switch {
 	case i.m.Dead != nil:
-		return "", n.dead(i.m.Queue)
+		return "", b.names.dead(i.m.Queue)
 	case i.ms > 0:
-		d := delayOf(i.ms)
-		return n.digit(d.top), d.key(key(i.m.Queue, level(i.m.Priority)))
+		d := delayOf(i.ms, b.longest)
+		return b.names.digit(d.top), d.key(key(i.m.Queue, level(i.m.Priority)))
 	}
-	return "", n.task(i.m.Queue, level(i.m.Priority))
+	return "", b.names.task(i.m.Queue, level(i.m.Priority))
 }
 
 // settle waits for confirmations and fills errs. It reports whether all came.
@@ -214,7 +214,7 @@ func (b *Broker) things(i *item, v version) []thing {
 	l := level(i.m.Priority)
 	ts := []thing{b.opts.task(b.names, v, i.m.Queue, l)}
 	if i.ms > 0 {
-		ts = append(ts, b.names.delayThings(delayOf(i.ms), i.m.Queue, l)...)
+		ts = append(ts, b.names.delayThings(delayOf(i.ms, b.longest), i.m.Queue, l)...)
 	}
 	return ts
 }
@@ -299,7 +299,7 @@ func (b *Broker) tryPart(ctx context.Context, items []item) []error {
 	if err != nil {
 		return fill(errs, err)
 	}
-	return p.publish(ctx, items, b.names)
+	return p.publish(ctx, items, b)
 }
 
 // checkMessage reports why m cannot be stored.

@@ -25,9 +25,10 @@ type server struct {
 	env  []string
 	conf []string // more lines of its configuration
 
-	mu   sync.Mutex
-	cmd  *exec.Cmd
-	epmd *exec.Cmd
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when cmd has ended
+	epmd   *exec.Cmd
 }
 
 // notTested is what is said loudly where there is no RabbitMQ.
@@ -76,7 +77,10 @@ func startServer(dir string, conf ...string) (*server, error) {
 		"RABBITMQ_CONF_ENV_FILE="+at("none"), "RABBITMQ_ENABLED_PLUGINS_FILE="+at("plugins"), "RABBITMQ_PID_FILE="+at("pid"),
 		"RABBITMQ_DIST_PORT="+ports[1], "ERL_EPMD_PORT="+ports[2], "ERL_EPMD_ADDRESS=127.0.0.1",
 		"detached=yes", // the script becomes the server, instead of waiting for it
-		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}")
+		// What a queue of delays could not pass on it tries again after three minutes, of
+		// which tests wait for fewer.
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"+
+			" -rabbit dead_letter_worker_publisher_confirm_timeout 3000 -rabbit channel_tick_interval 500")
 	lines := append([]string{"listeners.tcp.local = " + s.addr, "disk_free_limit.absolute = 50MB", "log.file.level = warning"}, conf...)
 	for name, text := range map[string]string{"rabbitmq.conf": strings.Join(lines, "\n") + "\n", "plugins": "[].", ".erlang.cookie": "CHICORYTESTS"} {
 		if err := os.WriteFile(at(name), []byte(text), 0o600); err != nil {
@@ -121,7 +125,12 @@ func (s *server) start() error {
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
-	for begin := time.Now(); time.Since(begin) < 90*time.Second; time.Sleep(50 * time.Millisecond) {
+	s.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		cmd.Wait()
+		close(exited)
+	}(s.cmd, s.exited)
+	for begin := time.Now(); time.Since(begin) < 90*time.Second && s.runs(50*time.Millisecond); {
 		if c, err := amqp091.Dial(s.url("guest:guest", "/")); err == nil {
 			c.Close()
 			return nil
@@ -134,6 +143,16 @@ func (s *server) start() error {
 		text = append(text, log...)
 	}
 	return fmt.Errorf("rabbitmq-server does not serve:\n%s", text)
+}
+
+// runs reports, after d, whether the server has not ended.
+func (s *server) runs(d time.Duration) bool {
+	select {
+	case <-s.exited:
+		return false
+	case <-time.After(d):
+		return true
+	}
 }
 
 // url is where the server is found.
@@ -150,9 +169,9 @@ func (s *server) stop() { s.signal(syscall.SIGTERM) }
 func (s *server) signal(sig syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cmd != nil && s.cmd.Process != nil {
+	if s.exited != nil {
 		s.cmd.Process.Signal(sig)
-		s.cmd.Wait()
+		<-s.exited
 	}
 }
 

@@ -71,6 +71,7 @@ type Broker struct {
 	names      names
 	nonce      string // of this broker, for names of copies
 	serial     atomic.Uint64
+	longest    int64 // ms that are waited for at once
 	log        *slog.Logger
 	publishing *link
 	consuming  *link
@@ -91,7 +92,7 @@ var _ driver.Broker = (*Broker)(nil)
 // that does not answer, credentials, a virtual host. Later the broker connects again
 // by itself, for ever.
 func Open(ctx context.Context, urls []string, namespace string, o *Options) (*Broker, error) {
-	b := &Broker{nonce: rand.Text()[:12], subs: map[*subscription]struct{}{}}
+	b := &Broker{nonce: rand.Text()[:12], longest: maxDelay, subs: map[*subscription]struct{}{}}
 	if o != nil {
 		b.opts = *o
 	}

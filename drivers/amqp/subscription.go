@@ -18,7 +18,12 @@ const (
 	soon     = 25 * time.Millisecond  // within which the server sends what follows an ack
 	starting = 250 * time.Millisecond // within which it sends the first of what is ready
 	lastCall = 5 * time.Second        // for giving back, when the worker stops
+	idle     = 5 * time.Second        // after which a subscription makes sure that it is one
 )
+
+// suspect is from which count a message may be what kills its workers. With it nothing is
+// kept at hand: the server counts a death for all that was pushed, received or not.
+const suspect = 3
 
 // A subscription takes messages for one worker. The server pushes them; what was pushed
 // and not received waits in the buffers of its sources, and goes back if nobody asks.
@@ -45,6 +50,7 @@ type subscription struct {
 	growing bool
 	timed   bool // looks for what nobody asks for
 	careful bool // nobody asked before: ask the server for what is asked for only
+	narrow  bool // what came may kill its worker: nothing else may be at hand
 }
 
 // A feed is the subscription's channel on one session. Deliveries belong to it, and are
@@ -204,11 +210,17 @@ func (s *subscription) drop(f *feed) {
 	}
 	f.ended = true
 	close(f.lost)
-	s.feed, s.held, s.careful = nil, 0, false
+	s.feed, s.held, s.careful, s.narrow = nil, 0, false, false
 	for _, l := range s.lanes {
 		l.clear()
 	}
 	s.signal()
+}
+
+func (s *subscription) isNarrow() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.narrow
 }
 
 func (s *subscription) isStopped() bool {
@@ -263,6 +275,9 @@ func (s *subscription) Receive(ctx context.Context, limit int) ([]*driver.Delive
 			return nil, err
 		}
 		ds, wait, err := s.next(limit, time.Since(begin) >= lacking)
+		if len(ds) > 0 && s.isNarrow() {
+			s.giveAllBack()
+		}
 		if err != nil || len(ds) > 0 {
 			return ds, err
 		}
@@ -270,6 +285,9 @@ func (s *subscription) Receive(ctx context.Context, limit int) ([]*driver.Delive
 		select {
 		case <-s.wake:
 		case <-timer.C:
+			if wait == idle {
+				s.spawn(s.probe)
+			}
 		case <-s.done:
 		case <-ctx.Done():
 		}
@@ -286,8 +304,11 @@ func (s *subscription) next(limit int, long bool) ([]*driver.Delivery, time.Dura
 		return nil, 0, driver.ErrClosed
 	}
 	n := min(limit, s.prefetch-s.held)
+	if s.narrow {
+		n = min(n, 1)
+	}
 	if n <= 0 || s.feed == nil {
-		return nil, time.Hour, nil
+		return nil, idle, nil
 	}
 	ds, until := s.take(n, time.Now())
 	if len(ds) > 0 {
@@ -296,7 +317,7 @@ func (s *subscription) next(limit int, long bool) ([]*driver.Delivery, time.Dura
 	if !until.IsZero() {
 		return nil, max(time.Until(until), time.Millisecond), nil
 	}
-	wait := time.Hour
+	wait := idle
 	switch lack := s.lack(n); {
 	case lack == lacksAll, lack == lacksSome && long:
 		if !s.growing {
