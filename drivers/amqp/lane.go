@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/chicory-go/chicory/driver"
@@ -323,6 +324,20 @@ func (s *subscription) probe() {
 		for _, src := range l.sources {
 			if s.isGone(f, src) {
 				s.renew(f, src)
+				return
+			}
+		}
+	}
+}
+
+// deleted begins again if s has consumers of queues.
+func (s *subscription) deleted(queues []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lanes {
+		for _, src := range l.sources {
+			if len(src.consumers) > 0 && slices.Contains(queues, src.name) {
+				s.renew(s.feed, src)
 				return
 			}
 		}

@@ -240,7 +240,7 @@ func (b *Broker) sendPart(ctx context.Context, items []item) []error {
 		for i, err := range errs {
 			switch {
 			case errors.Is(err, errNoWay):
-				b.topology.forget(b.names.task(items[i].m.Queue, level(items[i].m.Priority)), b.names.dead(items[i].m.Queue))
+				b.deleted(b.names.task(items[i].m.Queue, level(items[i].m.Priority)), b.names.dead(items[i].m.Queue))
 			case errors.Is(err, errNack) && !(items[i].m.Once && items[i].m.NoRecord):
 				nacked = true
 			default:
@@ -259,6 +259,16 @@ func (b *Broker) sendPart(ctx context.Context, items []item) []error {
 		}
 	}
 	return errs
+}
+
+// deleted says that some of queues are not there any more.
+func (b *Broker) deleted(queues ...string) {
+	b.topology.forget(queues...)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for s := range b.subs {
+		s.deleted(queues)
+	}
 }
 
 // pause waits for d. It reports false if ctx ended before.
