@@ -202,7 +202,7 @@ func TestMemoryAlarm(t *testing.T) {
 	if err := b.Publish(background, messages(20, "q")); err != nil {
 		t.Fatal(err)
 	}
-	s.eval(t, "vm_memory_monitor:set_vm_memory_high_watermark(0.00001).")
+	s.ctl(t, "eval", "vm_memory_monitor:set_vm_memory_high_watermark(0.00001).")
 	publish := func(within time.Duration) error {
 		ctx, cancel := context.WithTimeout(background, within)
 		defer cancel()
@@ -222,7 +222,7 @@ func TestMemoryAlarm(t *testing.T) {
 	}
 	ack(t, sub, receive(t, sub, 10)...)
 	ack(t, sub, receive(t, sub, 10)...)
-	s.eval(t, "vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
+	s.ctl(t, "eval", "vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
 	if err := publish(patience); err != nil {
 		t.Errorf("a publish after the alarm: %v", err)
 	}

@@ -86,15 +86,15 @@ func (l *lane) front(now time.Time) *source {
 }
 
 // take takes up to n deliveries, in the order of queues or by their weights. Where the
-// next one is on its way, it stops; if it has none then, it says until when to wait.
-func (s *subscription) take(n int, now time.Time) (ds []*driver.Delivery, until time.Time) {
+// next one is on its way, it stops, and says from where.
+func (s *subscription) take(n int, now time.Time) (ds []*driver.Delivery, until *source) {
 	for len(ds) < n {
 		src := s.pick(now)
 		if src == nil {
-			return ds, time.Time{}
+			return ds, nil
 		}
 		if len(src.buffer) == 0 {
-			return ds, src.expects
+			return ds, src
 		}
 		h := src.buffer[0].h
 		src.buffer[0] = parked{}
@@ -104,7 +104,7 @@ func (s *subscription) take(n int, now time.Time) (ds []*driver.Delivery, until 
 		ds = append(ds, h.d)
 		h.d = nil
 	}
-	return ds, time.Time{}
+	return ds, nil
 }
 
 // pick chooses the source of the next delivery. A queue that is chosen and has nothing
@@ -136,6 +136,33 @@ func (s *subscription) pick(now time.Time) *source {
 	}
 	best.owed -= total
 	return src
+}
+
+// ask asks the server whether src has more, where the others wait for it.
+func (s *subscription) ask(src *source) {
+	pause(s.ctx, asking)
+	s.control.Lock()
+	defer s.control.Unlock()
+	s.mu.Lock()
+	f, expects := s.feed, src.expects
+	s.mu.Unlock()
+	messages := 0
+	if f != nil && time.Now().Before(expects) {
+		if q, err := f.ch.QueueDeclarePassive(src.name, true, false, false, false, nil); err == nil {
+			messages = q.Messages
+			f.barrier() // what was sent before that answer is read before this one
+		}
+	}
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asks = false
+	if src.expects == expects && now.Before(expects) {
+		if src.expects = now.Add(arriving); messages > 0 {
+			src.expects = now.Add(soon)
+		}
+	}
+	s.signal()
 }
 
 // What the server was not asked for.
@@ -236,7 +263,7 @@ func (s *subscription) growSource(f *feed, src *source, n int) error {
 		}
 		if q.Messages > 0 {
 			s.mu.Lock()
-			src.expects = time.Now().Add(starting)
+			src.expects = time.Now().Add(soon)
 			s.mu.Unlock()
 		}
 	}

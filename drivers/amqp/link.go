@@ -137,16 +137,31 @@ func (e *AccessError) Error() string {
 // Unwrap returns the client library's error.
 func (e *AccessError) Unwrap() error { return e.Err }
 
+// parseVersion reads a version such as 3.10.8.
+func parseVersion(text string) (v version, err error) {
+	major, rest, _ := strings.Cut(text, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	if v.major, err = strconv.Atoi(major); err == nil {
+		v.minor, err = strconv.Atoi(minor)
+	}
+	if err != nil {
+		return v, fmt.Errorf("amqp: %q is no version of RabbitMQ", text)
+	}
+	return v, nil
+}
+
 // look looks at what the server says of itself.
 func (s *session) look() error {
 	text, _ := s.conn.Properties["version"].(string)
 	product, _ := s.conn.Properties["product"].(string)
-	parts := strings.SplitN(text, ".", 3)
-	if product != "RabbitMQ" || len(parts) < 2 {
+	if product != "RabbitMQ" {
 		return fmt.Errorf("amqp: the server is %q %q, want RabbitMQ", product, text)
 	}
-	s.version.major, _ = strconv.Atoi(parts[0])
-	s.version.minor, _ = strconv.Atoi(parts[1])
+	v, err := parseVersion(text)
+	if err != nil {
+		return err
+	}
+	s.version = v
 	if !s.version.atLeast(leastMajor, leastMinor) {
 		return fmt.Errorf("amqp: the server is RabbitMQ %s, want %d.%d or newer", text, leastMajor, leastMinor)
 	}

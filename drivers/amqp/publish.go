@@ -206,17 +206,13 @@ func (p *publisher) wasReturned(copyName string) bool {
 	return was
 }
 
-// things are what i needs on the server.
-func (b *Broker) things(i *item, v version) []thing {
-	if i.m.Dead != nil {
-		return []thing{b.names.deadThing(i.m.Queue)}
+// need is what i needs on the server.
+func (i *item) need(b *Broker) need {
+	n := need{queue: i.m.Queue, level: level(i.m.Priority), dead: i.m.Dead != nil}
+	if i.ms > 0 && !n.dead {
+		n.digits = delayOf(i.ms, b.longest).top + 1
 	}
-	l := level(i.m.Priority)
-	ts := []thing{b.opts.task(b.names, v, i.m.Queue, l)}
-	if i.ms > 0 {
-		ts = append(ts, b.names.delayThings(delayOf(i.ms, b.longest), i.m.Queue, l)...)
-	}
-	return ts
+	return n
 }
 
 // send publishes items and returns an error for each.
@@ -289,11 +285,11 @@ func (b *Broker) tryPart(ctx context.Context, items []item) []error {
 	if err != nil {
 		return fill(errs, err)
 	}
-	var need []thing
+	needs := make([]need, len(items))
 	for i := range items {
-		need = append(need, b.topology.missing(b.things(&items[i], s.version))...)
+		needs[i] = items[i].need(b)
 	}
-	if err := b.topology.ensure(ctx, need...); err != nil {
+	if err := b.topology.ensure(ctx, needs...); err != nil {
 		if len(items) == 1 {
 			return fill(errs, err)
 		}

@@ -182,22 +182,6 @@ func (s *server) close() {
 	s.epmd.Wait()
 }
 
-// eval has the server evaluate an Erlang expression.
-func (s *server) eval(tb testing.TB, expression string) string {
-	tb.Helper()
-	path, err := program()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	cmd := exec.Command(filepath.Join(filepath.Dir(path), "rabbitmqctl"), "eval", expression)
-	cmd.Env = s.env
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		tb.Fatalf("rabbitmqctl eval %s: %v: %s", expression, err, out)
-	}
-	return string(out)
-}
-
 var shared struct {
 	once sync.Once
 	*server

@@ -272,9 +272,7 @@ func (s *subscription) giveBack(f *feed, lanes []*lane, last bool) {
 	for i := range back {
 		items[i], _ = back[i].h.back(0) // it was decoded before
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, lastCall)
-	defer cancel()
-	for i, err := range s.b.send(ctx, items) {
+	for i, err := range s.sendBack(items, last) {
 		h := back[i].h
 		switch {
 		case err == nil:
@@ -289,6 +287,24 @@ func (s *subscription) giveBack(f *feed, lanes []*lane, last bool) {
 		}
 	}
 	f.barrier()
+}
+
+// sendBack publishes what goes back. While the worker goes on it waits for the server as
+// long as that takes: what is given up may be there twice.
+func (s *subscription) sendBack(items []item, last bool) []error {
+	ctx, cancel := context.WithTimeout(s.ctx, lastCall)
+	defer cancel()
+	if last {
+		return s.b.send(ctx, items)
+	}
+	session, err := s.b.publishing.session(ctx)
+	if err == nil {
+		err = session.gate(ctx)
+	}
+	if err != nil {
+		return fill(make([]error, len(items)), err)
+	}
+	return s.b.send(s.ctx, items)
 }
 
 // acksAtOnce is how many acks are written before the server is waited for: of more than

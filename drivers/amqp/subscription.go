@@ -15,8 +15,9 @@ import (
 const (
 	unasked  = 50 * time.Millisecond  // for so long is kept what nobody asks for
 	lacking  = 5 * time.Millisecond   // for so long a Receive waits before more is asked of the server
-	soon     = 25 * time.Millisecond  // within which the server sends what follows an ack
-	starting = 250 * time.Millisecond // within which it sends the first of what is ready
+	soon     = time.Second            // within which the server sends what follows, where it has something
+	asking   = 3 * time.Millisecond   // after which it is asked whether it has
+	arriving = 2 * time.Millisecond   // from when it has sent something until that is here
 	lastCall = 5 * time.Second        // for giving back, when the worker stops
 	idle     = 5 * time.Second        // after which a subscription makes sure that it is one
 )
@@ -48,6 +49,7 @@ type subscription struct {
 	stopped bool
 	closed  bool
 	growing bool
+	asks    bool // the server whether it sends more
 	timed   bool // looks for what nobody asks for
 	careful bool // nobody asked before: ask the server for what is asked for only
 	narrow  bool // what came may kill its worker: nothing else may be at hand
@@ -148,17 +150,13 @@ func (s *subscription) lanesOf(ctx context.Context, specs []driver.QueueSpec) ([
 
 // declare makes sure that the queues of lanes are there.
 func (s *subscription) declare(ctx context.Context, lanes []*lane) error {
-	session, err := s.b.consuming.session(ctx)
-	if err != nil {
-		return err
-	}
-	var need []thing
+	needs := make([]need, 0, levels*len(lanes))
 	for _, l := range lanes {
 		for level := range levels {
-			need = append(need, s.b.opts.task(s.b.names, session.version, l.queue, level))
+			needs = append(needs, need{queue: l.queue, level: level})
 		}
 	}
-	return s.b.topology.ensure(ctx, need...)
+	return s.b.topology.ensure(ctx, needs...)
 }
 
 // run keeps a feed, until the subscription ends.
@@ -314,8 +312,12 @@ func (s *subscription) next(limit int, long bool) ([]*driver.Delivery, time.Dura
 	if len(ds) > 0 {
 		return ds, 0, nil
 	}
-	if !until.IsZero() {
-		return nil, max(time.Until(until), time.Millisecond), nil
+	if until != nil {
+		if !s.asks {
+			s.asks = true
+			s.spawnLocked(func() { s.ask(until) })
+		}
+		return nil, max(time.Until(until.expects), time.Millisecond), nil
 	}
 	wait := idle
 	switch lack := s.lack(n); {

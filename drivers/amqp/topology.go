@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -88,16 +90,48 @@ func (n names) waitThings(l, v int) []thing {
 		{binding: &binding{source: n.digit(l), to: q, toQueue: true, key: pattern(l, v)}}}
 }
 
-// delayThings are what a delay to a queue's level needs, in order.
-func (n names) delayThings(d delay, queue string, level int) []thing {
-	ts := n.dueThings(queue, level)
-	for l := range d.top + 1 {
-		ts = append(ts, n.digitThings(l)...)
+// levelThings are the queues of a digit of delays, and the way to, past and behind them.
+// They are made together: a queue that is made just before its server crashes may be
+// lost with what is in it, and so that is over soon.
+func (n names) levelThings(l int) []thing {
+	ts := n.digitThings(l)
+	for v := 1; v < radix; v++ {
+		ts = append(ts, n.waitThings(l, v)...)
 	}
-	for l := range d.top + 1 {
-		if v := d.digit(l); v > 0 {
-			ts = append(ts, n.waitThings(l, v)...)
-		}
+	return ts
+}
+
+// A need is what a message to a queue, or from one, needs on the server: the queue of a
+// level, or that of dead letters, and for a delay of a number of digits what is before it.
+type need struct {
+	queue  string // as users name it
+	level  int
+	dead   bool
+	digits int
+}
+
+// id is the queue's name with the rest of the need before it.
+func (n need) id(names names) string {
+	switch {
+	case n.dead:
+		return "n " + names.dead(n.queue)
+	case n.digits > 0:
+		return "n " + strconv.Itoa(n.digits) + " " + names.task(n.queue, n.level)
+	}
+	return "n " + names.task(n.queue, n.level)
+}
+
+// things are what n is made of, in order: what is behind comes first.
+func (n need) things(names names, o *Options, v version) []thing {
+	if n.dead {
+		return []thing{names.deadThing(n.queue)}
+	}
+	ts := []thing{o.task(names, v, n.queue, n.level)}
+	if n.digits > 0 {
+		ts = append(ts, names.dueThings(n.queue, n.level)...)
+	}
+	for l := range n.digits {
+		ts = append(ts, names.levelThings(l)...)
 	}
 	return ts
 }
@@ -106,26 +140,26 @@ func (n names) delayThings(d delay, queue string, level int) []thing {
 type topology struct {
 	b    *Broker
 	turn chan struct{} // one declares at a time: rivals confuse a queue that begins
-	have sync.Map      // ids of things that are there
+	have sync.Map      // ids of needs and things that are there
 }
 
 func newTopology(b *Broker) *topology { return &topology{b: b, turn: make(chan struct{}, 1)} }
 
-// missing returns those of ts that are not known to be there.
-func (t *topology) missing(ts []thing) (out []thing) {
-	for _, one := range ts {
-		if _, ok := t.have.Load(one.id()); !ok {
-			out = append(out, one)
+// missing returns those of needs that are not known to be there.
+func (t *topology) missing(needs []need) (out []need) {
+	for _, n := range needs {
+		if _, ok := t.have.Load(n.id(t.b.names)); !ok {
+			out = append(out, n)
 		}
 	}
 	return out
 }
 
-// ensure declares those of ts that are not known to be there. It does so on the
+// ensure declares those of needs that are not known to be there. It does so on the
 // connection of consumers, for the server lets one that publishes wait while it is out
 // of memory.
-func (t *topology) ensure(ctx context.Context, ts ...thing) error {
-	if len(t.missing(ts)) == 0 {
+func (t *topology) ensure(ctx context.Context, needs ...need) error {
+	if len(t.missing(needs)) == 0 {
 		return nil
 	}
 	select {
@@ -138,14 +172,26 @@ func (t *topology) ensure(ctx context.Context, ts ...thing) error {
 		<-t.turn
 		return err
 	}
+	needs = slices.Clone(needs)
 	err = rpc(ctx, func() error {
 		defer func() { <-t.turn }()
-		return t.declare(s, t.missing(ts))
+		return t.supply(s, t.missing(needs))
 	})
 	return t.b.over(driver.Transient(err)) // nothing of a message was stored
 }
 
+func (t *topology) supply(s *session, needs []need) error {
+	for _, n := range needs {
+		if err := t.declare(s, n.things(t.b.names, &t.b.opts, s.version)); err != nil {
+			return err
+		}
+		t.have.Store(n.id(t.b.names), true)
+	}
+	return nil
+}
+
 func (t *topology) declare(s *session, ts []thing) error {
+	ts = slices.DeleteFunc(ts, func(one thing) bool { _, ok := t.have.Load(one.id()); return ok })
 	if len(ts) == 0 {
 		return nil
 	}
@@ -188,7 +234,7 @@ func (t *topology) forget(queues ...string) {
 	t.have.Range(func(id, _ any) bool {
 		name := id.(string)
 		for _, q := range queues {
-			if name == "q "+q || strings.HasPrefix(name, "b ") && strings.HasSuffix(name, " "+q) {
+			if strings.HasSuffix(name, " "+q) {
 				t.have.Delete(id)
 			}
 		}
