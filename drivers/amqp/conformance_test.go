@@ -55,7 +55,11 @@ func harness(tb testing.TB) *conformance.Harness {
 }
 
 func TestConformance(t *testing.T) {
-	conformance.RunBroker(t, harness)
+	conformance.RunBroker(t, func(tb testing.TB) *conformance.Harness {
+		h := harness(tb)
+		h.Parallel = 12 // they work more than they wait
+		return h
+	})
 }
 
 func TestConformanceMemoryBackend(t *testing.T) {
