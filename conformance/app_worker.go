@@ -113,7 +113,11 @@ func workerLeaseLost(w *world) {
 	id := w.send(1)
 	causes := make(chan error, 2)
 	var again atomic.Bool
-	r := w.start(one, on("extend", 1, late), w.handler("t", func(ctx context.Context, _ int) (int, error) {
+	var stalls plan // where the lease is a session, it is lost without an extension
+	if w.info.Lease == driver.LeaseTimed {
+		stalls = on("extend", 1, late)
+	}
+	r := w.start(one, stalls, w.handler("t", func(ctx context.Context, _ int) (int, error) {
 		if again.Swap(true) {
 			return 42, nil // where the lease is a session it may be the first to be back
 		}

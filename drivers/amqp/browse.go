@@ -1,0 +1,212 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+const (
+	maxBrowse  = 10_000 // dead letters that are looked at
+	lockPause  = 10 * time.Millisecond
+	markerType = "application/vnd.chicory.marker"
+)
+
+// A browser looks through the dead letters of a queue, alone: on a connection of its
+// own, which has a queue that only one connection can have.
+type browser struct {
+	b        *Broker
+	s        *session
+	ch       *amqp.Channel
+	name     string // of the queue
+	consumer string
+	kept     int // dead letters that are taken and must be there again
+}
+
+// An entry is a stored dead letter.
+type entry struct {
+	m   *driver.Message
+	tag uint64
+}
+
+// openBrowser connects, and waits until nobody else looks through queue.
+func (b *Broker) openBrowser(ctx context.Context, queue string) (*browser, error) {
+	s, err := b.publishing.dialer.dial(ctx, "browse")
+	if err != nil {
+		return nil, err
+	}
+	br := &browser{b: b, s: s, name: b.names.dead(queue)}
+	if err := br.lock(ctx, b.names.lock(queue)); err != nil {
+		br.close()
+		return nil, err
+	}
+	return br, nil
+}
+
+func (br *browser) close() { br.s.end(true) }
+
+func (br *browser) lock(ctx context.Context, name string) error {
+	for {
+		err := br.reopen(ctx)
+		if err == nil {
+			err = rpc(ctx, func() error {
+				_, err := br.ch.QueueDeclare(name, false, true, true, false, nil)
+				return err
+			})
+		}
+		if code(err) != amqp.ResourceLocked {
+			if err != nil {
+				err = driver.Transient(fmt.Errorf("amqp: lock the dead letters: %w", err))
+			}
+			return err
+		}
+		if !pause(ctx, lockPause) {
+			return driver.Transient(fmt.Errorf("amqp: another client looks through the dead letters: %w", ctx.Err()))
+		}
+	}
+}
+
+// code is that of an error of the server, 0 of others.
+func code(err error) int {
+	var ae *amqp.Error
+	if errors.As(err, &ae) {
+		return ae.Code
+	}
+	return 0
+}
+
+// reopen opens a channel: an error has closed the last one.
+func (br *browser) reopen(ctx context.Context) (err error) {
+	br.ch, err = br.s.channel(ctx)
+	return err
+}
+
+// count returns how many dead letters there are.
+func (br *browser) count(ctx context.Context) (int, error) {
+	ch := br.ch
+	q, err := call(ctx, func() (amqp.Queue, error) {
+		return ch.QueueDeclarePassive(br.name, true, false, false, false, nil)
+	}, nil)
+	switch {
+	case code(err) == amqp.NotFound: // nothing has died there
+		return 0, br.reopen(ctx)
+	case err != nil:
+		return 0, driver.Transient(fmt.Errorf("amqp: count the dead letters: %w", err))
+	}
+	return q.Messages, nil
+}
+
+// scan takes the dead letters, maxBrowse at most. A marker behind them tells when all
+// have come.
+func (br *browser) scan(ctx context.Context) (found []entry, err error) {
+	n, err := br.count(ctx)
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	br.kept = n
+	marker := br.b.copyName()
+	br.consumer = marker
+	in, err := call(ctx, func() (<-chan amqp.Delivery, error) {
+		if n <= maxBrowse {
+			if err := br.mark(ctx, marker); err != nil {
+				return nil, err
+			}
+		}
+		if err := br.ch.Qos(maxBrowse+1, 0, false); err != nil {
+			return nil, err
+		}
+		return br.ch.Consume(br.name, marker, false, false, false, false, nil)
+	}, nil)
+	if err != nil {
+		return nil, driver.Transient(fmt.Errorf("amqp: look through the dead letters: %w", err))
+	}
+	for taken := 0; taken < maxBrowse; {
+		select {
+		case d, ok := <-in:
+			switch {
+			case !ok:
+				return nil, driver.Transient(errBrowse)
+			case d.ContentType == markerType:
+				br.ch.Ack(d.DeliveryTag, false) // one that was left behind, or
+				if d.CorrelationId == marker {
+					br.kept = taken
+					return found, nil
+				}
+				continue
+			}
+			taken++
+			m, _, _, err := decode(d.Body)
+			if err == nil && m.Dead != nil {
+				found = append(found, entry{m, d.DeliveryTag})
+			}
+		case <-ctx.Done():
+			return nil, driver.Transient(ctx.Err())
+		}
+	}
+	return found, nil
+}
+
+func (br *browser) mark(ctx context.Context, marker string) error {
+	if err := br.s.gate(ctx); err != nil {
+		return err
+	}
+	if err := br.ch.Confirm(false); err != nil {
+		return err
+	}
+	c, err := br.ch.PublishWithDeferredConfirm("", br.name, false, false,
+		amqp.Publishing{DeliveryMode: amqp.Persistent, ContentType: markerType, CorrelationId: marker})
+	if err != nil {
+		return err
+	}
+	acked, err := c.WaitContext(ctx)
+	if err == nil && !acked {
+		err = errNack
+	}
+	return err
+}
+
+// finish removes dead letters and gives the others back. It waits until the server has
+// them, for who looks next is to see them.
+func (br *browser) finish(remove []uint64) error {
+	ctx, cancel := context.WithTimeout(context.Background(), lastCall)
+	defer cancel()
+	if err := rpc(ctx, func() error { return br.settle(remove) }); err != nil {
+		return fmt.Errorf("amqp: give the dead letters back: %w", err)
+	}
+	for br.kept -= len(remove); br.kept > 0; {
+		n, err := br.count(ctx)
+		if err != nil || n >= br.kept {
+			return err
+		}
+		if !pause(ctx, lockPause) {
+			return fmt.Errorf("amqp: give the dead letters back: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+func (br *browser) settle(remove []uint64) error {
+	for i, tag := range remove {
+		if err := br.ch.Ack(tag, false); err != nil {
+			return err
+		}
+		if i%acksAtOnce == acksAtOnce-1 {
+			if err := br.ch.Qos(1, 0, false); err != nil {
+				return err
+			}
+		}
+	}
+	if br.consumer != "" {
+		if err := br.ch.Cancel(br.consumer, false); err != nil {
+			return err
+		}
+	}
+	if err := br.ch.Nack(0, true, true); err != nil { // what is not settled
+		return err
+	}
+	return br.ch.Qos(1, 0, false)
+}

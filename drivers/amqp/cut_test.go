@@ -1,0 +1,187 @@
+package amqp_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+)
+
+// A proxy stands between a client and a server, and cuts one connection when a method
+// passes: before it does, or after.
+type proxy struct {
+	addr, server string
+	work         sync.WaitGroup
+
+	mu    sync.Mutex
+	mark  []byte
+	skip  int // methods to let pass first
+	after bool
+	cuts  int
+}
+
+func newProxy(t *testing.T, s *server) *proxy {
+	t.Helper()
+	l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
+	p := &proxy{addr: l.Addr().String(), server: s.addr}
+	p.work.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			p.work.Go(func() { p.serve(c) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		p.work.Wait()
+	})
+	return p
+}
+
+// method is how a method begins in a frame: class and method.
+func method(class, id byte) []byte { return []byte{0, class, 0, id} }
+
+// cut has the proxy cut at a method, after skip others of it, once.
+func (p *proxy) cut(mark []byte, skip int, after bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mark, p.skip, p.after = mark, skip, after
+}
+
+func (p *proxy) cutsMade() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cuts
+}
+
+// meets reports whether what passes ends the connection, and whether it passes.
+func (p *proxy) meets(some []byte) (ends, passes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mark == nil || !bytes.Contains(some, p.mark) {
+		return false, true
+	}
+	if p.skip--; p.skip >= 0 {
+		return false, true
+	}
+	p.mark = nil
+	p.cuts++
+	return true, p.after
+}
+
+func (p *proxy) serve(client net.Conn) {
+	server, err := net.Dial("tcp", p.server)
+	if err != nil {
+		client.Close()
+		return
+	}
+	var both sync.WaitGroup
+	pipe := func(from, to net.Conn) {
+		defer client.Close()
+		defer server.Close()
+		for buf := make([]byte, 1<<16); ; {
+			n, err := from.Read(buf)
+			if err != nil {
+				return
+			}
+			ends, passes := p.meets(buf[:n])
+			if passes {
+				to.Write(buf[:n])
+			}
+			if ends {
+				return
+			}
+		}
+	}
+	both.Go(func() { pipe(client, server) })
+	pipe(server, client)
+	both.Wait()
+}
+
+// TestCutAnywhere cuts the connection in every phase of a task's way: nothing that was
+// confirmed is lost, and all goes on by itself.
+func TestCutAnywhere(t *testing.T) {
+	t.Parallel()
+	s := sharedServer(t)
+	for name, mark := range map[string][]byte{
+		"channel.open": method(20, 10), "queue.declare": method(50, 10), "queue.declare-ok": method(50, 11),
+		"exchange.declare": method(40, 10), "queue.bind": method(50, 20), "exchange.bind": method(40, 30),
+		"confirm.select": method(85, 10), "confirm.select-ok": method(85, 11),
+		"basic.qos": method(60, 10), "basic.consume": method(60, 20), "basic.consume-ok": method(60, 21),
+		"basic.publish": method(60, 40), "basic.deliver": method(60, 60), "basic.ack": method(60, 80),
+		"basic.cancel": method(60, 30),
+	} {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/after=%v", name, after), func(t *testing.T) {
+				t.Parallel()
+				skip := 1
+				if mark[1] == 85 { // there is one only
+					skip = 0
+				}
+				cutAt(t, s, mark, skip, after)
+			})
+		}
+	}
+}
+
+func cutAt(t *testing.T, s *server, mark []byte, skip int, after bool) {
+	p := newProxy(t, s)
+	b := open(t, "amqp://guest:guest@"+p.addr+"/", nil)
+	p.cut(mark, skip, after)
+	ctx, cancel := context.WithTimeout(background, 2*patience)
+	defer cancel()
+	var sub driver.Subscription
+	for err := error(nil); sub == nil; {
+		if sub, err = b.Subscribe(ctx, &driver.SubscribeOptions{Prefetch: 5, Lease: time.Second,
+			Queues: []driver.QueueSpec{{Name: "q"}}}); err != nil && ctx.Err() != nil {
+			t.Fatalf("subscribe: %v", err)
+		}
+	}
+	ms := messages(60, "q")
+	for i, m := range ms {
+		if i%3 == 0 {
+			m.Delay = 100 * time.Millisecond
+		}
+	}
+	confirmed := make(chan string, len(ms))
+	got := map[string]bool{}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 0; i < len(ms); i += 6 {
+			publishAll(t, b, ms[i:i+6], confirmed)
+		}
+	})
+	for released := false; len(got) < len(ms); {
+		ds, err := sub.Receive(ctx, 3)
+		if ctx.Err() != nil {
+			t.Fatalf("%d of %d came", len(got), len(ms))
+		}
+		if err != nil {
+			t.Fatalf("receive: %v", err)
+		}
+		for _, d := range ds {
+			st := driver.Settlement{Delivery: d}
+			if len(got) == 30 && !released { // leave the others at hand for long enough to go back
+				released = true
+				st.Action = driver.Release
+			}
+			if sub.Settle(ctx, []driver.Settlement{st}) == nil && st.Action == driver.Ack {
+				got[d.ID] = true
+			}
+		}
+	}
+	wg.Wait()
+	if err := sub.Stop(ctx); err != nil { // cancels consumers
+		t.Errorf("stop: %v", err)
+	}
+	if n := p.cutsMade(); n != 1 {
+		t.Errorf("the connection was cut %d times, want once", n)
+	}
+}

@@ -1,0 +1,136 @@
+package amqp
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+func init() {
+	driver.Register(driverName, driver.Driver{
+		Schemes:    []string{"amqp", "amqps"},
+		Check:      func(cfg *driver.Config) error { _, err := parse(cfg); return err },
+		OpenBroker: openBroker,
+	})
+}
+
+// A location is what a URL says.
+type location struct {
+	urls []string
+	own  *Options
+	pems pems
+}
+
+func parse(cfg *driver.Config) (*location, error) {
+	l, err := parseURL(cfg.URL)
+	if err == nil {
+		err = driver.CheckNamespace(cfg.Namespace)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("amqp: url %s: %w", cfg.Redacted(), err)
+	}
+	l.own.Logger = cfg.Logger
+	return l, nil
+}
+
+func parseURL(u *url.URL) (*location, error) {
+	params, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, err
+	}
+	l := &location{own: &Options{}}
+	var queue, passive, timeout string
+	for name, value := range map[string]*string{"prefix": &l.own.Prefix, "queue": &queue, "passive": &passive,
+		"consumer_timeout": &timeout, "ca_file": &l.pems.ca, "cert_file": &l.pems.cert, "key_file": &l.pems.key} {
+		if *value, err = take(params, name); err != nil {
+			return nil, err
+		}
+	}
+	switch queue {
+	case "", "quorum":
+	case "classic":
+		l.own.Classic = true
+	default:
+		return nil, fmt.Errorf("parameter queue is %q, want quorum or classic", queue)
+	}
+	switch passive {
+	case "", "false":
+	case "true":
+		l.own.Passive = true
+	default:
+		return nil, fmt.Errorf("parameter passive is %q, want true or false", passive)
+	}
+	if timeout != "" {
+		if l.own.ConsumerTimeout, err = time.ParseDuration(timeout); err != nil || l.own.ConsumerTimeout <= 0 {
+			return nil, fmt.Errorf("parameter consumer_timeout is %q, want a duration above 0", timeout)
+		}
+	}
+	others := params["addr"]
+	delete(params, "addr")
+	for name := range params {
+		return nil, fmt.Errorf("parameter %s is unknown", name)
+	}
+	return l, l.addresses(u, others)
+}
+
+// addresses fills in the URLs to connect to.
+func (l *location) addresses(u *url.URL, others []string) error {
+	bare := *u
+	bare.RawQuery, bare.Fragment = "", ""
+	if bare.Scheme == "" {
+		bare.Scheme = "amqp"
+	}
+	for i, host := range append([]string{bare.Host}, others...) {
+		one := bare
+		one.Host = host
+		if i > 0 {
+			if _, _, err := net.SplitHostPort(host); err != nil {
+				return fmt.Errorf("parameter addr: %w", err)
+			}
+		}
+		if _, err := amqp.ParseURI(one.String()); err != nil {
+			return err
+		}
+		l.urls = append(l.urls, one.String())
+	}
+	if err := l.own.check(); err != nil {
+		return err
+	}
+	return l.pems.check(bare.Scheme == "amqps")
+}
+
+// take takes a parameter out, which may be there once.
+func take(params url.Values, name string) (string, error) {
+	values, ok := params[name]
+	if !ok {
+		return "", nil
+	}
+	if len(values) != 1 || values[0] == "" {
+		return "", fmt.Errorf("parameter %s is %q, want one text", name, values)
+	}
+	params.Del(name)
+	return values[0], nil
+}
+
+func openBroker(ctx context.Context, cfg *driver.Config) (driver.Broker, error) {
+	l, err := parse(cfg)
+	if err == nil {
+		err = driver.Transient(ctx.Err())
+	}
+	if err != nil {
+		return nil, err
+	}
+	if l.own.TLS, err = l.pems.load(); err != nil {
+		return nil, fmt.Errorf("amqp: %w (%s)", err, cfg.Redacted())
+	}
+	b, err := Open(ctx, l.urls, cfg.Namespace, l.own)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}

@@ -1,0 +1,372 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// A hold is the handle of a delivery: it belongs to the feed that brought it.
+type hold struct {
+	s     *subscription
+	f     *feed
+	c     *consumer
+	tag   uint64
+	body  []byte // as it is stored
+	copy  string
+	count int
+	d     *driver.Delivery // until it is received
+	state holdState        // under the subscription's mu
+}
+
+type holdState int
+
+const (
+	waiting  holdState = iota // in a buffer
+	received                  // a worker's
+	settling
+	settled
+)
+
+var errNotAcked = errors.New("amqp: published, not acknowledged: the connection was lost")
+
+// holdOf returns the handle of d, nil if it has none of s.
+func (s *subscription) holdOf(d *driver.Delivery) *hold {
+	if d == nil {
+		return nil
+	}
+	if h, ok := d.Handle.(*hold); ok && h != nil && h.s == s {
+		return h
+	}
+	return nil
+}
+
+// claim reserves a delivery for one settlement.
+func (s *subscription) claim(h *hold) error {
+	if h == nil {
+		return driver.ErrLeaseLost
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.f.ended || h.state != received {
+		return driver.ErrLeaseLost
+	}
+	h.state = settling
+	return nil
+}
+
+func (s *subscription) unclaim(h *hold) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.state = received
+}
+
+// ack acknowledges a message that is not settled.
+func (s *subscription) ack(h *hold) error {
+	err := h.f.ch.Ack(h.tag, false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.f.ended {
+		return driver.ErrLeaseLost
+	}
+	if h.state == settling {
+		s.held--
+	}
+	h.state = settled
+	h.c.free(time.Now())
+	s.signal()
+	if err != nil {
+		return driver.ErrLeaseLost
+	}
+	return nil
+}
+
+// back returns the item that gives h back after ms.
+func (h *hold) back(ms int64) (item, error) {
+	m, _, _, err := decode(h.body)
+	if err != nil {
+		return item{}, fmt.Errorf("amqp: %w", err)
+	}
+	m.Dead, m.Deliveries = nil, uint32(h.count-1)
+	return item{m, h.copy, ms}, nil
+}
+
+// Settle implements [driver.Subscription]. What follows on a settlement, and a message
+// that is given back, is published and confirmed before the ack.
+func (s *subscription) Settle(ctx context.Context, ss []driver.Settlement) error {
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	errs := make([]error, len(ss))
+	holds := make([]*hold, len(ss))
+	var items []item
+	ends := make([]int, len(ss)) // of each settlement's items
+	for i := range ss {
+		var own []item
+		holds[i] = s.holdOf(ss[i].Delivery)
+		if errs[i] = s.claim(holds[i]); errs[i] == nil {
+			if own, errs[i] = s.follows(&ss[i], holds[i]); errs[i] != nil {
+				s.unclaim(holds[i])
+			}
+		}
+		items = append(items, own...)
+		ends[i] = len(items)
+	}
+	sent := s.b.send(ctx, items)
+	from := 0
+	for i := range ss {
+		own := sent[from:ends[i]]
+		from = ends[i]
+		if errs[i] != nil {
+			continue
+		}
+		if errs[i] = together(own); errs[i] != nil {
+			s.unclaim(holds[i])
+			errs[i] = s.b.over(errs[i])
+			continue
+		}
+		if errs[i] = s.ack(holds[i]); errs[i] != nil && len(own) > 0 {
+			errs[i] = errNotAcked
+		}
+		if errs[i] != nil && s.isClosed() {
+			errs[i] = driver.ErrClosed
+		}
+	}
+	return driver.Batch(errs)
+}
+
+func (s *subscription) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// follows returns what is published before the ack of st.
+func (s *subscription) follows(st *driver.Settlement, h *hold) (items []item, err error) {
+	for _, m := range st.Then {
+		if err := checkMessage(m); err != nil {
+			return nil, err
+		}
+		items = append(items, item{m, s.b.copyName(), millis(m.Delay)})
+	}
+	if st.Action == driver.Release {
+		i, err := h.back(millis(st.Delay))
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	return items, nil
+}
+
+// together is the error of items that belong together: transient only if none of them
+// was stored.
+func together(errs []error) error {
+	var first error
+	stored := false
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			stored = true
+		case first == nil || !errors.Is(err, driver.ErrTransient):
+			first = err
+		}
+	}
+	if first != nil && stored && errors.Is(first, driver.ErrTransient) {
+		return fmt.Errorf("amqp: published in part: %v", first)
+	}
+	return first
+}
+
+// Extend implements [driver.Subscription]: a delivery is held as long as its connection
+// lives, and the server's consumer_timeout lets it.
+func (s *subscription) Extend(ctx context.Context, ds []*driver.Delivery) error {
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	errs := make([]error, len(ds))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, d := range ds {
+		if h := s.holdOf(d); h == nil || h.f.ended || h.state != received && h.state != settling {
+			errs[i] = driver.ErrLeaseLost
+		}
+	}
+	return driver.Batch(errs)
+}
+
+// lookForUnasked gives back what nobody asked for.
+func (s *subscription) lookForUnasked() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timed = false
+	if s.stopped || s.closed {
+		return
+	}
+	oldest := time.Time{}
+	for _, l := range s.lanes {
+		for _, src := range l.sources {
+			if len(src.buffer) > 0 && (oldest.IsZero() || src.buffer[0].at.Before(oldest)) {
+				oldest = src.buffer[0].at
+			}
+		}
+	}
+	if oldest.IsZero() {
+		return
+	}
+	s.timed = true
+	if left := unasked - time.Since(oldest); left > 0 {
+		time.AfterFunc(left, s.lookForUnasked)
+		return
+	}
+	s.spawnLocked(func() {
+		s.giveAllBack()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.stopped {
+			time.AfterFunc(unasked, s.lookForUnasked)
+		}
+	})
+}
+
+// giveAllBack gives back what was not received, and asks the server for no more.
+func (s *subscription) giveAllBack() {
+	s.control.Lock()
+	defer s.control.Unlock()
+	s.mu.Lock()
+	f, lanes, stopped := s.feed, s.lanes, s.stopped
+	s.careful = true
+	s.mu.Unlock()
+	if f != nil {
+		s.giveBack(f, lanes, stopped)
+	}
+}
+
+// giveBack has the server send no more of lanes, and publishes again what was not
+// received. The last time, what cannot be published is returned, which counts.
+func (s *subscription) giveBack(f *feed, lanes []*lane, last bool) {
+	for _, l := range lanes {
+		for _, src := range l.sources {
+			s.silence(f, src)
+		}
+	}
+	s.mu.Lock()
+	var back []parked
+	if !f.ended {
+		for _, l := range lanes {
+			for _, src := range l.sources {
+				back = append(back, src.buffer...)
+				src.buffer = nil
+			}
+		}
+	}
+	s.mu.Unlock()
+	if len(back) == 0 {
+		return
+	}
+	items := make([]item, len(back))
+	for i := range back {
+		items[i], _ = back[i].h.back(0) // it was decoded before
+	}
+	for i, err := range s.sendBack(items, last) {
+		h := back[i].h
+		switch {
+		case err == nil:
+			s.ack(h)
+		case last:
+			f.ch.Nack(h.tag, false, true)
+		default:
+			s.park(back[i])
+		}
+		if i%acksAtOnce == acksAtOnce-1 {
+			f.barrier()
+		}
+	}
+	f.barrier()
+}
+
+// sendBack publishes what goes back. While the worker goes on it waits for the server as
+// long as that takes: what is given up may be there twice.
+func (s *subscription) sendBack(items []item, last bool) []error {
+	ctx, cancel := context.WithTimeout(s.ctx, lastCall)
+	defer cancel()
+	if last {
+		return s.b.send(ctx, items)
+	}
+	session, err := s.b.publishing.session(ctx)
+	if err == nil {
+		err = session.gate(ctx)
+	}
+	if err != nil {
+		return fill(make([]error, len(items)), err)
+	}
+	return s.b.send(s.ctx, items)
+}
+
+// acksAtOnce is how many acks are written before the server is waited for: of more than
+// 32 it keeps some to itself, and forgets them when the channel is closed.
+const acksAtOnce = 16
+
+// park puts back what could not be given back.
+func (s *subscription) park(p parked) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !p.h.f.ended {
+		p.at = time.Now()
+		p.h.c.src.buffer = append(p.h.c.src.buffer, p)
+		s.signal()
+	}
+}
+
+// wait gives back a message whose delay was longer than the server's queues wait.
+func (s *subscription) wait(h *hold, ms int64) {
+	i, err := h.back(ms)
+	if err == nil {
+		err = s.b.send(s.ctx, []item{i})[0]
+	}
+	if err == nil {
+		s.ack(h)
+		return
+	}
+	s.later(h, func() { s.wait(h, ms) })
+}
+
+// bury dead-letters what is no message of this driver.
+func (s *subscription) bury(h *hold, d *amqp.Delivery, cause error) {
+	s.mu.Lock()
+	queue := ""
+	for _, l := range s.lanes {
+		for _, src := range l.sources {
+			if src == h.c.src {
+				queue = l.queue
+			}
+		}
+	}
+	s.mu.Unlock()
+	if queue == "" {
+		return // it comes again
+	}
+	now := time.Now().UnixMilli()
+	copyName := s.b.copyName()
+	m := &driver.Message{ID: copyName, Queue: queue, Attempt: 1, Envelope: d.Body, Dead: &driver.DeadInfo{
+		Reason: driver.ReasonUndecodable, Message: cause.Error(), FirstAt: now, LastAt: now}}
+	if s.b.send(s.ctx, []item{{m, copyName, 0}})[0] == nil {
+		s.ack(h)
+		return
+	}
+	s.later(h, func() { s.bury(h, d, cause) })
+}
+
+// later does what could not be done, unless the delivery is lost meanwhile.
+func (s *subscription) later(h *hold, do func()) {
+	select {
+	case <-h.f.lost:
+	case <-s.ctx.Done():
+	case <-time.After(time.Second):
+		do()
+	}
+}

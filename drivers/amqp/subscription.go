@@ -1,0 +1,425 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/chicory-go/chicory/driver"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+const (
+	unasked  = 50 * time.Millisecond // for so long is kept what nobody asks for
+	lacking  = 5 * time.Millisecond  // for so long a Receive waits before more is asked of the server
+	soon     = time.Second           // within which the server sends what follows, where it has something
+	asking   = 3 * time.Millisecond  // after which it is asked whether it has
+	arriving = 2 * time.Millisecond  // from when it has sent something until that is here
+	lastCall = 5 * time.Second       // for giving back, when the worker stops
+	idle     = 5 * time.Second       // after which a subscription makes sure that it is one
+)
+
+// suspect is from which count a message may be what kills its workers. With it nothing is
+// kept at hand: the server counts a death for all that was pushed, received or not.
+const suspect = 3
+
+// A subscription takes messages for one worker. The server pushes them; what was pushed
+// and not received waits in the buffers of its sources, and goes back if nobody asks.
+type subscription struct {
+	b        *Broker
+	strict   bool
+	prefetch int
+	ctx      context.Context // of its own work; ends with it
+	cancel   context.CancelFunc
+	wake     chan struct{} // capacity 1: look again
+	done     chan struct{} // closed by Stop and Close
+	opened   chan struct{} // closed with the first feed
+
+	receiving sync.Mutex // one Receive at a time
+	control   sync.Mutex // one call on the channel at a time, for the library mixes up the answers
+	work      sync.WaitGroup
+
+	mu      sync.Mutex
+	lanes   []*lane
+	feed    *feed // nil while there is no connection
+	held    int   // received and not settled, of feed
+	stopped bool
+	closed  bool
+	growing bool
+	asks    bool // the server whether it sends more
+	timed   bool // looks for what nobody asks for
+	careful bool // nobody asked before: ask the server for what is asked for only
+	narrow  bool // what came may kill its worker: nothing else may be at hand
+}
+
+// A feed is the subscription's channel on one session. Deliveries belong to it, and are
+// lost with it.
+type feed struct {
+	s     *session
+	ch    *amqp.Channel
+	lost  chan struct{} // closed when it has ended
+	ended bool          // under the subscription's mu
+}
+
+// Subscribe implements [driver.Broker].
+func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (driver.Subscription, error) {
+	if err := b.check(ctx); err != nil {
+		return nil, err
+	}
+	if err := checkOptions(o); err != nil {
+		return nil, fmt.Errorf("amqp: subscribe: %w", err)
+	}
+	s := &subscription{b: b, strict: o.Strict, prefetch: o.Prefetch, wake: make(chan struct{}, 1),
+		done: make(chan struct{}), opened: make(chan struct{})}
+	lanes, err := s.lanesOf(ctx, o.Queues)
+	if err != nil {
+		return nil, b.over(err)
+	}
+	s.lanes = lanes
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if err := b.enter(s); err != nil {
+		return nil, err
+	}
+	s.work.Go(s.run)
+	select {
+	case <-s.opened:
+		return s, nil
+	case <-s.done:
+		return nil, driver.ErrClosed
+	case <-ctx.Done():
+		s.Close(context.Background())
+		return nil, notConnected(ctx)
+	}
+}
+
+func checkOptions(o *driver.SubscribeOptions) error {
+	switch {
+	case len(o.Queues) == 0:
+		return errors.New("no queues")
+	case o.Prefetch < 1:
+		return fmt.Errorf("prefetch is %d, want at least 1", o.Prefetch)
+	case o.Lease <= 0 || o.Lease > driver.MaxLease:
+		return fmt.Errorf("lease is %v, want more than 0 and at most %v", o.Lease, driver.MaxLease)
+	case o.Lease%time.Millisecond != 0:
+		return fmt.Errorf("lease is %v, want whole milliseconds", o.Lease)
+	}
+	return nil
+}
+
+// lanesOf makes queues ready to be received from. Those that s has are kept.
+func (s *subscription) lanesOf(ctx context.Context, specs []driver.QueueSpec) ([]*lane, error) {
+	have := map[string]*lane{}
+	s.mu.Lock()
+	for _, l := range s.lanes {
+		have[l.queue] = l
+	}
+	s.mu.Unlock()
+	lanes, seen := make([]*lane, 0, len(specs)), map[string]bool{}
+	for _, spec := range specs {
+		err := driver.CheckQueue(spec.Name)
+		switch {
+		case err != nil:
+		case spec.Weight < 0:
+			err = fmt.Errorf("queue %q: weight is %d, want at least 0", spec.Name, spec.Weight)
+		case seen[spec.Name]:
+			err = fmt.Errorf("queue %q is given twice", spec.Name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("amqp: subscribe: %w", err)
+		}
+		seen[spec.Name] = true
+		l := have[spec.Name]
+		if l == nil {
+			l = newLane(s.b.names, spec.Name)
+		}
+		lanes = append(lanes, l)
+	}
+	if err := s.declare(ctx, lanes); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, l := range lanes {
+		l.weight = max(1, specs[i].Weight)
+	}
+	return lanes, nil
+}
+
+// declare makes sure that the queues of lanes are there.
+func (s *subscription) declare(ctx context.Context, lanes []*lane) error {
+	needs := make([]need, 0, levels*len(lanes))
+	for _, l := range lanes {
+		for level := range levels {
+			needs = append(needs, need{queue: l.queue, level: level})
+		}
+	}
+	return s.b.topology.ensure(ctx, needs...)
+}
+
+// run keeps a feed, until the subscription ends.
+func (s *subscription) run() {
+	for first := true; ; {
+		session, err := s.b.consuming.session(s.ctx)
+		if err != nil {
+			return
+		}
+		ch, err := session.channel(s.ctx)
+		if err != nil {
+			if !pause(s.ctx, firstPause) {
+				return
+			}
+			continue
+		}
+		closes := ch.NotifyClose(make(chan *amqp.Error, 1))
+		f := &feed{s: session, ch: ch, lost: make(chan struct{})}
+		s.mu.Lock()
+		s.feed = f
+		s.mu.Unlock()
+		if first {
+			close(s.opened)
+			first = false
+		}
+		s.signal()
+		select {
+		case err := <-closes:
+			s.drop(f)
+			if err != nil && session.alive() {
+				s.b.log.Warn("amqp: the server ended a subscription, which begins again", "error", err)
+			}
+		case <-s.ctx.Done():
+			s.drop(f)
+			return
+		}
+		if s.isStopped() {
+			return
+		}
+	}
+}
+
+// drop ends f: what it brought is lost.
+func (s *subscription) drop(f *feed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.ended {
+		return
+	}
+	f.ended = true
+	close(f.lost)
+	s.feed, s.held, s.careful, s.narrow = nil, 0, false, false
+	for _, l := range s.lanes {
+		l.clear()
+	}
+	s.signal()
+}
+
+func (s *subscription) isNarrow() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.narrow
+}
+
+func (s *subscription) isStopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped || s.closed
+}
+
+// signal has a waiting Receive look again.
+func (s *subscription) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// spawn runs f apart, unless s is closed.
+func (s *subscription) spawn(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spawnLocked(f)
+}
+
+func (s *subscription) spawnLocked(f func()) {
+	if !s.closed {
+		s.work.Go(f)
+	}
+}
+
+// check reports why a call cannot be made.
+func (s *subscription) check(ctx context.Context) error {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return driver.ErrClosed
+	}
+	return s.b.check(ctx)
+}
+
+// Receive implements [driver.Subscription].
+func (s *subscription) Receive(ctx context.Context, limit int) ([]*driver.Delivery, error) {
+	if limit < 1 {
+		return nil, fmt.Errorf("amqp: receive: max is %d, want at least 1", limit)
+	}
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for begin := time.Now(); ; {
+		if err := s.check(ctx); err != nil {
+			return nil, err
+		}
+		ds, wait, err := s.next(limit, time.Since(begin) >= lacking)
+		if len(ds) > 0 && s.isNarrow() {
+			s.giveAllBack()
+		}
+		if err != nil || len(ds) > 0 {
+			return ds, err
+		}
+		timer.Reset(wait)
+		select {
+		case <-s.wake:
+		case <-timer.C:
+			if wait == idle {
+				s.spawn(s.probe)
+			}
+		case <-s.done:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// next takes what is there, up to limit, or says after how long to look again. Where
+// nothing is there and the server may not send enough, it is asked to; where it was
+// asked before, only if the wait was long.
+func (s *subscription) next(limit int, long bool) ([]*driver.Delivery, time.Duration, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return nil, 0, driver.ErrClosed
+	}
+	n := min(limit, s.prefetch-s.held)
+	if s.narrow {
+		n = min(n, 1)
+	}
+	if n <= 0 || s.feed == nil {
+		return nil, idle, nil
+	}
+	ds, until := s.take(n, time.Now())
+	if len(ds) > 0 {
+		return ds, 0, nil
+	}
+	if until != nil {
+		if !s.asks {
+			s.asks = true
+			s.spawnLocked(func() { s.ask(until) })
+		}
+		return nil, max(time.Until(until.expects), time.Millisecond), nil
+	}
+	wait := idle
+	switch lack := s.lack(n); {
+	case lack == lacksAll, lack == lacksSome && long:
+		if !s.growing {
+			s.growing = true
+			s.spawnLocked(func() { s.grow(n) })
+		}
+	case lack == lacksSome:
+		wait = lacking
+	}
+	return nil, wait, nil
+}
+
+// Stop implements [driver.Subscription].
+func (s *subscription) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	stopped := s.stopped
+	if !s.stopped && !s.closed {
+		s.stopped = true
+		close(s.done)
+	}
+	s.mu.Unlock()
+	if stopped {
+		return nil
+	}
+	given := make(chan struct{})
+	s.spawn(func() { defer close(given); s.giveAllBack() })
+	if s.check(context.Background()) != nil {
+		return nil
+	}
+	select {
+	case <-given:
+	case <-s.ctx.Done():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// SetQueues implements [driver.Subscription].
+func (s *subscription) SetQueues(ctx context.Context, qs []driver.QueueSpec) error {
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	lanes, err := s.lanesOf(ctx, qs)
+	if err != nil {
+		return s.b.over(err)
+	}
+	s.control.Lock()
+	defer s.control.Unlock()
+	s.mu.Lock()
+	f := s.feed
+	var gone []*lane
+	for _, l := range s.lanes {
+		if !slices.Contains(lanes, l) {
+			gone = append(gone, l)
+		}
+	}
+	s.lanes = lanes
+	s.mu.Unlock()
+	s.signal()
+	if f != nil {
+		s.giveBack(f, gone, false)
+	}
+	return nil
+}
+
+// Close implements [driver.Subscription].
+func (s *subscription) Close(context.Context) error {
+	s.mu.Lock()
+	closed, f := s.closed, s.feed
+	if !s.stopped && !closed {
+		close(s.done)
+	}
+	s.closed = true
+	s.mu.Unlock()
+	if closed {
+		return nil
+	}
+	s.b.leave(s)
+	if f != nil && !s.b.consuming.rude.Load() {
+		s.sayGoodbye(f)
+	}
+	s.cancel()
+	s.work.Wait()
+	return nil
+}
+
+// sayGoodbye closes the channel once the server has taken the last acks: one that is
+// closed before drops them.
+func (s *subscription) sayGoodbye(f *feed) {
+	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+	defer cancel()
+	rpc(ctx, func() error {
+		s.control.Lock()
+		defer s.control.Unlock()
+		f.barrier()
+		f.barrier()
+		return f.ch.Close()
+	})
+}
+
+// barrier waits until the server has read what was written to the channel.
+func (f *feed) barrier() { f.ch.Qos(1, 0, false) }
