@@ -26,8 +26,10 @@ func TestDependencies(t *testing.T) {
 		{[]string{"./drivers/memory"}, []string{module + "/driver", module + "/drivers/memory", module + "/internal/store"}},
 		{[]string{"./drivers/bolt"}, []string{module + "/driver", module + "/drivers/bolt", module + "/internal/store",
 			module + "/internal/wire", "go.etcd.io/bbolt", "golang.org/x/sys"}},
-		{[]string{"./drivers/redis"}, []string{module + "/driver", module + "/drivers/redis", module + "/internal/wire",
+		{[]string{"./drivers/redis"}, []string{module + "/driver", module + "/drivers/redis", module + "/internal/location", module + "/internal/wire",
 			"github.com/redis/go-redis", "github.com/cespare/xxhash", "go.uber.org/atomic", "golang.org/x/sys"}},
+		{[]string{"./drivers/amqp"}, []string{module + "/driver", module + "/drivers/amqp", module + "/internal/location", module + "/internal/wire",
+			"github.com/rabbitmq/amqp091-go"}},
 		{[]string{".", "./worker", "./drivers/memory"}, append(light, module)},
 	}
 	for _, tt := range tests {
@@ -43,7 +45,7 @@ func TestDependencies(t *testing.T) {
 // TestDocumentation wants a comment on every exported name and every package.
 func TestDocumentation(t *testing.T) {
 	t.Parallel()
-	for _, dir := range []string{".", "driver", "codec", "worker", "drivers/memory", "drivers/bolt", "drivers/redis", "internal/store", "internal/wire", "drivers/all"} {
+	for _, dir := range []string{".", "driver", "codec", "worker", "drivers/memory", "drivers/bolt", "drivers/redis", "drivers/amqp", "internal/store", "internal/location", "internal/wire", "drivers/all"} {
 		p := documented(t, dir)
 		if p.Doc == "" {
 			t.Errorf("package %s has no comment", dir)

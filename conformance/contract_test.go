@@ -13,6 +13,7 @@ import (
 
 	"github.com/chicory-go/chicory/conformance"
 	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/drivers/amqp"
 	"github.com/chicory-go/chicory/drivers/bolt"
 	"github.com/chicory-go/chicory/drivers/memory"
 	"github.com/chicory-go/chicory/drivers/redis"
@@ -28,6 +29,7 @@ type column struct {
 	covers  bool
 	server  bool
 	size    bool // its harness can tell how much it keeps
+	broker  bool // it is no backend
 }
 
 func columns(t *testing.T) []column {
@@ -46,6 +48,7 @@ func columns(t *testing.T) []column {
 		{name: "bolt", info: fb.Info(), backend: fbe.Info(), covers: fb.Covers(fbe), size: true},
 		{name: "redis", info: (&redis.Broker{}).Info(), backend: (&redis.Backend{}).Info(), covers: true, size: true, server: true},
 		{name: "redis cluster", info: onCluster, backend: (&redis.Backend{}).Info(), size: true, server: true},
+		{name: "amqp", info: (&amqp.Broker{}).Info(), server: true, broker: true},
 	}
 }
 
@@ -67,13 +70,17 @@ var claims = map[string]func(c column) bool{
 	"Record/Oversize":   func(c column) bool { return c.backend.MaxBody > 0 },
 	"Cover":             func(c column) bool { return c.covers },
 	"Notify":            func(column) bool { return true },
+	"Inspector/Counts":  func(c column) bool { return c.info.Lease == driver.LeaseTimed },
 	"Inspector":         func(column) bool { return true },
-	"Purger":            func(column) bool { return true },
-	"Control":           func(column) bool { return true },
+	"Purger":            func(c column) bool { return !c.broker },
+	"Control":           func(c column) bool { return !c.broker },
 }
 
 // proves returns what a case proves of a driver.
 func proves(t *testing.T, c *conformance.Case, col column) string {
+	if c.Suite == "Backend" && col.broker {
+		return "–"
+	}
 	if c.Denied == "" {
 		return "yes"
 	}
@@ -100,7 +107,7 @@ func TestContractTable(t *testing.T) {
 	b.WriteString("# The contract\n\n")
 	b.WriteString("Every sentence that package [conformance](../conformance) proves, on every driver. This\n")
 	b.WriteString("page is generated from the table of cases. *yes*: proved. *denied*: the driver does not\n")
-	b.WriteString("claim it, and what stands in brackets is proved instead.\n")
+	b.WriteString("claim it, and what stands in brackets is proved instead; –: the driver is no backend.\n")
 	titles := map[string]string{"Broker": "Brokers", "Backend": "Backends", "App": "Core and worker, on any driver"}
 	suite, group := "", ""
 	for _, c := range conformance.Cases() {

@@ -275,7 +275,7 @@ func (w *world) send(n int, o ...chicory.CallOption) string {
 // broker does not count, it is one until nothing has happened for long.
 func (w *world) live() int {
 	w.TB.Helper()
-	if i, ok := driver.As[driver.Inspector](w.watch); ok {
+	if i, ok := driver.As[driver.Inspector](w.watch); ok && w.info.Lease == driver.LeaseTimed {
 		s := w.inspect(i, q)
 		return s.Ready + s.Leased + s.Delayed
 	}

@@ -84,7 +84,8 @@ type Inspector interface {
 	Inspect(ctx context.Context, queues []string) ([]QueueStats, error)
 }
 
-// QueueStats are the counts of one queue.
+// QueueStats are the counts of one queue. A broker whose lease is a session may not know
+// some: Leased, Delayed and Oldest are then -1.
 type QueueStats struct {
 	Queue   string
 	Ready   int           // can be received now

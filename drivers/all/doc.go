@@ -7,6 +7,7 @@
 package all
 
 import (
+	_ "github.com/chicory-go/chicory/drivers/amqp"   // amqp: amqps:
 	_ "github.com/chicory-go/chicory/drivers/bolt"   // bolt:
 	_ "github.com/chicory-go/chicory/drivers/memory" // memory:
 	_ "github.com/chicory-go/chicory/drivers/redis"  // redis: rediss: unix:

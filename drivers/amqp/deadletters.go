@@ -156,7 +156,7 @@ func (d *deadLetters) Replay(ctx context.Context, keys []driver.DeadKey) (replay
 		ls := chosen(all, keys)
 		items := make([]item, len(ls))
 		for i, l := range ls {
-			items[i] = item{l.m.Replayed(), d.b.copyName(), 0}
+			items[i] = item{m: l.m.Replayed(), copy: d.b.copyName()}
 		}
 		for i, e := range d.b.send(ctx, items) {
 			if e != nil {
@@ -185,8 +185,10 @@ func (d *deadLetters) Delete(ctx context.Context, keys []driver.DeadKey) (n int,
 
 // Purge implements [driver.DeadLetters].
 func (d *deadLetters) Purge(ctx context.Context, t time.Time) (n int, err error) {
+	looked := 0
 	err = d.browse(ctx, func(_ context.Context, all []*letter) (remove []*letter, err error) {
 		for _, l := range all {
+			looked += len(l.tags)
 			if t.IsZero() || l.m.Dead.LastAt < t.UnixMilli() {
 				remove = append(remove, l)
 			}
@@ -194,7 +196,7 @@ func (d *deadLetters) Purge(ctx context.Context, t time.Time) (n int, err error)
 		n = len(remove)
 		return remove, nil
 	})
-	if n == maxBrowse && err == nil { // there are more behind these
+	if looked >= maxBrowse && n > 0 && err == nil { // there are more behind these
 		more, err := d.Purge(ctx, t)
 		return n + more, err
 	}

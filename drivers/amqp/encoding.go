@@ -19,9 +19,10 @@ const contentType = "application/vnd.chicory.message"
 
 // An item is a message on its way to the server.
 type item struct {
-	m    *driver.Message
-	copy string
-	ms   int64 // delay
+	m     *driver.Message
+	copy  string
+	ms    int64 // delay
+	again bool  // it is given back, and keeps its copy
 }
 
 // encode makes a publishing of i.

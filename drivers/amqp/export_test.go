@@ -1,5 +1,7 @@
 package amqp
 
+import "strings"
+
 // Kill ends b as the death of its process would: without a goodbye.
 func Kill(b *Broker) {
 	for _, l := range []*link{b.publishing, b.consuming} {
@@ -29,3 +31,33 @@ func Cut(b *Broker) {
 
 // SetLongest has b wait for ms milliseconds at once, and arm longer delays again.
 func SetLongest(b *Broker, ms int64) { b.longest = ms }
+
+// Names are all names and keys on the server that a queue makes, and the longest delay's.
+func Names(prefix, namespace, queue string) []string {
+	n := newNames(prefix, namespace)
+	out := []string{n.dead(queue), n.lock(queue)}
+	for level := range levels {
+		out = append(out, n.task(queue, level), delayOf(maxDelay, maxDelay).key(key(queue, level)))
+	}
+	return append(out, n.wait(digits-1, radix-1))
+}
+
+// QueueOf is the queue that a name on the server tells.
+func QueueOf(prefix, namespace, name string) (string, bool) {
+	return newNames(prefix, namespace).queueOf(name)
+}
+
+// Waits is how long a message waits whose delay is ms, as the server's queues would have
+// it: at each digit's exchange it goes to the queue, or past them, that its key names.
+func Waits(ms int64) (total int64) {
+	d := delayOf(ms, maxDelay)
+	k := strings.Split(d.key("q"), ".")
+	for l := d.top; l >= 0; l-- {
+		for v := range radix {
+			if words := strings.Split(pattern(l, v), "."); words[len(words)-2] == k[len(words)-2] && v > 0 {
+				total += names{}.waitThings(l, v)[0].args["x-message-ttl"].(int64)
+			}
+		}
+	}
+	return total
+}

@@ -2,6 +2,8 @@ package amqp
 
 import (
 	"fmt"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -69,6 +71,18 @@ func (n names) behind(l int) string {
 // key is the end of a routing key.
 func key(queue string, level int) string { return escape(queue) + "." + suffixes[level] }
 
+// queueOf is the queue whose level has a name on the server: false if it has none of n's,
+// or one that was too long to be kept in it.
+func (n names) queueOf(name string) (queue string, ok bool) {
+	rest, ok := strings.CutPrefix(name, n.base+".q.")
+	end := strings.LastIndexByte(rest, '.')
+	if !ok || end < 0 {
+		return "", false
+	}
+	queue, err := url.PathUnescape(rest[:end])
+	return queue, err == nil && escape(queue) == rest[:end]
+}
+
 // A delay is one that the server's queues wait for at once.
 type delay struct {
 	ms  int64
@@ -88,11 +102,11 @@ func (d delay) digit(l int) int { return int(d.ms>>(4*l)) % radix }
 
 // key is the routing key of a message that waits for d and goes on to end.
 func (d delay) key(end string) string {
-	var b strings.Builder
+	b := make([]byte, 0, 3*digits+len(end))
 	for l := digits - 1; l >= 0; l-- {
-		fmt.Fprintf(&b, "%d.", d.digit(l))
+		b = append(strconv.AppendInt(b, int64(d.digit(l)), 10), '.')
 	}
-	return b.String() + end
+	return string(append(b, end...))
 }
 
 // pattern is the binding key for value v of digit l.

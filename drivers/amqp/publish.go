@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,7 +21,10 @@ const (
 )
 
 var (
-	errLost  = errors.New("amqp: the connection was lost before the server confirmed: it may have the message or not")
+	errLost = errors.New("amqp: the connection was lost before the server confirmed: it may have the message or not")
+	// errChannel is errLost where the connection lives: an exchange may be gone.
+	errChannel = fmt.Errorf("%w: the channel was closed", errLost)
+
 	errNack  = errors.New("amqp: the server refuses the message: its queue is full, or has no leader")
 	errNoWay = errors.New("amqp: no queue takes the message")
 )
@@ -64,32 +68,48 @@ func (s *session) publisher(ctx context.Context) (*publisher, error) {
 	return p, nil
 }
 
+// A letterbox is where a message is put in, and what is put in there.
+type letterbox struct {
+	exchange, key string
+	p             amqp.Publishing
+}
+
 // publish publishes items, atOnce at most, and returns an error for each.
 func (p *publisher) publish(ctx context.Context, items []item, b *Broker) []error {
 	errs := make([]error, len(items))
 	if err := p.take(ctx); err != nil {
 		return fill(errs, err)
 	}
+	boxes := make([]letterbox, len(items)) // made now: messages are their caller's once this returns
+	for i := range items {
+		exchange, key := items[i].route(b)
+		boxes[i] = letterbox{exchange, key, items[i].encode(b.longest)}
+	}
 	confirms := make([]*amqp.DeferredConfirmation, len(items))
 	written := make(chan struct{})
 	p.s.spawn(func() { // for a write may wait for the server
 		defer close(written)
-		for i := range items {
-			confirms[i], errs[i] = p.send(&items[i], b)
+		for i := range boxes {
+			confirms[i], errs[i] = p.send(&boxes[i])
 		}
 	})
+	copies := make([]string, len(items))
+	for i := range items {
+		copies[i] = items[i].copy
+	}
+	finish := func() { p.settle(context.Background(), copies, confirms, errs); p.give() }
 	select {
 	case <-written:
 	case <-ctx.Done():
-		p.s.spawn(func() { <-written; p.settle(context.Background(), items, confirms, errs); p.give() })
+		p.s.spawn(func() { <-written; finish() })
 		return fill(make([]error, len(items)), unknown(ctx))
 	}
-	if p.settle(ctx, items, confirms, errs) {
+	if p.settle(ctx, copies, confirms, errs) {
 		p.give()
 		return errs
 	}
-	got := append([]error(nil), errs...)
-	p.s.spawn(func() { p.settle(context.Background(), items, confirms, errs); p.give() })
+	got := slices.Clone(errs)
+	p.s.spawn(finish)
 	return got
 }
 
@@ -122,9 +142,8 @@ func (p *publisher) take(ctx context.Context) error {
 
 func (p *publisher) give() { <-p.room }
 
-func (p *publisher) send(i *item, b *Broker) (*amqp.DeferredConfirmation, error) {
-	exchange, key := i.route(b)
-	c, err := p.ch.PublishWithDeferredConfirm(exchange, key, true, false, i.encode(b.longest))
+func (p *publisher) send(l *letterbox) (*amqp.DeferredConfirmation, error) {
+	c, err := p.ch.PublishWithDeferredConfirm(l.exchange, l.key, true, false, l.p)
 	switch {
 	case err == nil:
 		return c, nil
@@ -147,7 +166,7 @@ func (i *item) route(b *Broker) (exchange, routingKey string) {
 }
 
 // settle waits for confirmations and fills errs. It reports whether all came.
-func (p *publisher) settle(ctx context.Context, items []item, confirms []*amqp.DeferredConfirmation, errs []error) bool {
+func (p *publisher) settle(ctx context.Context, copies []string, confirms []*amqp.DeferredConfirmation, errs []error) bool {
 	for i, c := range confirms {
 		if c == nil {
 			continue
@@ -166,19 +185,21 @@ func (p *publisher) settle(ctx context.Context, items []item, confirms []*amqp.D
 				return false
 			}
 		}
-		errs[i] = p.outcome(&items[i], c)
+		errs[i] = p.outcome(copies[i], c)
 	}
 	return true
 }
 
 // outcome is what became of a message whose confirmation is done.
-func (p *publisher) outcome(i *item, c *amqp.DeferredConfirmation) error {
+func (p *publisher) outcome(copyName string, c *amqp.DeferredConfirmation) error {
 	switch {
 	case c.Acked():
-		if p.wasReturned(i.copy) {
+		if p.wasReturned(copyName) {
 			return driver.Transient(errNoWay)
 		}
 		return nil
+	case p.ch.IsClosed() && p.s.alive():
+		return errChannel
 	case p.ch.IsClosed():
 		return errLost
 	}
@@ -235,14 +256,23 @@ func (b *Broker) sendPart(ctx context.Context, items []item) []error {
 		nacked := false
 		for i, err := range errs {
 			switch {
+			case errors.Is(err, errChannel):
+				b.topology.forgetAll()
+				continue
+			case errors.Is(err, errNoWay) && items[i].m.Dead != nil:
+				b.topology.forgetAll()
 			case errors.Is(err, errNoWay):
-				b.deleted(b.names.task(items[i].m.Queue, level(items[i].m.Priority)), b.names.dead(items[i].m.Queue))
-			case errors.Is(err, errNack) && !(items[i].m.Once && items[i].m.NoRecord):
+				b.deleted(b.names.task(items[i].m.Queue, level(items[i].m.Priority)))
+			case errors.Is(err, errNack) && items[i].mayRepeat():
 				nacked = true
 			default:
 				continue
 			}
-			again, places = append(again, items[i]), append(places, i)
+			next := items[i]
+			if !next.again { // should the other be there after all, this one is superseded
+				next.copy = b.copyName()
+			}
+			again, places = append(again, next), append(places, i)
 		}
 		if len(again) == 0 {
 			return errs
@@ -257,13 +287,17 @@ func (b *Broker) sendPart(ctx context.Context, items []item) []error {
 	return errs
 }
 
-// deleted says that some of queues are not there any more.
-func (b *Broker) deleted(queues ...string) {
-	b.topology.forget(queues...)
+// mayRepeat reports whether a second message, should the first be there after all, does no
+// harm: it could start an at-most-once task again, or have it be taken for lost.
+func (i *item) mayRepeat() bool { return !i.m.Once || !i.m.NoRecord && !i.again }
+
+// deleted says that a queue is not there any more, or something before it.
+func (b *Broker) deleted(queue string) {
+	b.topology.forgetAll()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for s := range b.subs {
-		s.deleted(queues)
+		s.deleted(queue)
 	}
 }
 
@@ -329,7 +363,7 @@ func (b *Broker) Publish(ctx context.Context, msgs []*driver.Message) error {
 	items, places := make([]item, 0, len(msgs)), make([]int, 0, len(msgs))
 	for i, m := range msgs {
 		if errs[i] = checkMessage(m); errs[i] == nil {
-			items, places = append(items, item{m, b.copyName(), millis(m.Delay)}), append(places, i)
+			items, places = append(items, item{m: m, copy: b.copyName(), ms: millis(m.Delay)}), append(places, i)
 		}
 	}
 	for j, err := range b.send(ctx, items) {

@@ -2,12 +2,14 @@ package amqp
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/url"
 	"time"
 
 	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/internal/location"
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
@@ -19,14 +21,14 @@ func init() {
 	})
 }
 
-// A location is what a URL says.
-type location struct {
+// An address is what a URL says.
+type address struct {
 	urls []string
 	own  *Options
-	pems pems
+	pem  location.PEM
 }
 
-func parse(cfg *driver.Config) (*location, error) {
+func parse(cfg *driver.Config) (*address, error) {
 	l, err := parseURL(cfg.URL)
 	if err == nil {
 		err = driver.CheckNamespace(cfg.Namespace)
@@ -38,16 +40,16 @@ func parse(cfg *driver.Config) (*location, error) {
 	return l, nil
 }
 
-func parseURL(u *url.URL) (*location, error) {
+func parseURL(u *url.URL) (*address, error) {
 	params, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
 		return nil, err
 	}
-	l := &location{own: &Options{}}
+	l := &address{own: &Options{}}
 	var queue, passive, timeout string
 	for name, value := range map[string]*string{"prefix": &l.own.Prefix, "queue": &queue, "passive": &passive,
-		"consumer_timeout": &timeout, "ca_file": &l.pems.ca, "cert_file": &l.pems.cert, "key_file": &l.pems.key} {
-		if *value, err = take(params, name); err != nil {
+		"consumer_timeout": &timeout, "management": &l.own.Management, "ca_file": &l.pem.CA, "cert_file": &l.pem.Cert, "key_file": &l.pem.Key} {
+		if *value, err = location.Take(params, name); err != nil {
 			return nil, err
 		}
 	}
@@ -79,7 +81,7 @@ func parseURL(u *url.URL) (*location, error) {
 }
 
 // addresses fills in the URLs to connect to.
-func (l *location) addresses(u *url.URL, others []string) error {
+func (l *address) addresses(u *url.URL, others []string) error {
 	bare := *u
 	bare.RawQuery, bare.Fragment = "", ""
 	if bare.Scheme == "" {
@@ -101,20 +103,7 @@ func (l *location) addresses(u *url.URL, others []string) error {
 	if err := l.own.check(); err != nil {
 		return err
 	}
-	return l.pems.check(bare.Scheme == "amqps")
-}
-
-// take takes a parameter out, which may be there once.
-func take(params url.Values, name string) (string, error) {
-	values, ok := params[name]
-	if !ok {
-		return "", nil
-	}
-	if len(values) != 1 || values[0] == "" {
-		return "", fmt.Errorf("parameter %s is %q, want one text", name, values)
-	}
-	params.Del(name)
-	return values[0], nil
+	return l.pem.Check(bare.Scheme == "amqps", "amqps")
 }
 
 func openBroker(ctx context.Context, cfg *driver.Config) (driver.Broker, error) {
@@ -125,7 +114,8 @@ func openBroker(ctx context.Context, cfg *driver.Config) (driver.Broker, error) 
 	if err != nil {
 		return nil, err
 	}
-	if l.own.TLS, err = l.pems.load(); err != nil {
+	l.own.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	if err := l.pem.Load(l.own.TLS); err != nil {
 		return nil, fmt.Errorf("amqp: %w (%s)", err, cfg.Redacted())
 	}
 	b, err := Open(ctx, l.urls, cfg.Namespace, l.own)

@@ -23,7 +23,6 @@ type server struct {
 	addr string
 	dir  string
 	env  []string
-	conf []string // more lines of its configuration
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
@@ -70,7 +69,7 @@ func startServer(dir string, conf ...string) (*server, error) {
 		}
 		_, ports[i], _ = net.SplitHostPort(addr)
 	}
-	s := &server{addr: "127.0.0.1:" + ports[0], dir: dir, conf: conf}
+	s := &server{addr: "127.0.0.1:" + ports[0], dir: dir}
 	at := func(name string) string { return filepath.Join(dir, name) }
 	s.env = append(os.Environ(), "HOME="+dir, "RABBITMQ_NODENAME=chicory"+ports[0]+"@localhost",
 		"RABBITMQ_MNESIA_BASE="+at("data"), "RABBITMQ_LOG_BASE="+at("log"), "RABBITMQ_CONFIG_FILE="+at("rabbitmq"),
@@ -80,9 +79,8 @@ func startServer(dir string, conf ...string) (*server, error) {
 		// What a queue of delays could not pass on it tries again after three minutes, of
 		// which tests wait for fewer.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"+
-			" -rabbit dead_letter_worker_publisher_confirm_timeout 3000 -rabbit channel_tick_interval 500")
-	lines := append([]string{"listeners.tcp.local = " + s.addr, "disk_free_limit.absolute = 50MB", "log.file.level = warning"}, conf...)
-	for name, text := range map[string]string{"rabbitmq.conf": strings.Join(lines, "\n") + "\n", "plugins": "[].", ".erlang.cookie": "CHICORYTESTS"} {
+			" -rabbit dead_letter_worker_publisher_confirm_timeout 3000 -rabbit channel_tick_interval 500 -rabbit quorum_tick_interval 60000")
+	for name, text := range map[string]string{"rabbitmq.conf": s.text(conf...), "plugins": "[].", ".erlang.cookie": "CHICORYTESTS"} {
 		if err := os.WriteFile(at(name), []byte(text), 0o600); err != nil {
 			return nil, err
 		}
@@ -100,6 +98,20 @@ func startServer(dir string, conf ...string) (*server, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// text is the configuration of s, with more lines.
+func (s *server) text(more ...string) string {
+	lines := append([]string{"listeners.tcp.local = " + s.addr, "disk_free_limit.absolute = 50MB", "log.file.level = warning"}, more...)
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// configure adds lines to the configuration of a server that is down.
+func (s *server) configure(tb testing.TB, more ...string) {
+	tb.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, "rabbitmq.conf"), []byte(s.text(more...)), 0o600); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // freeAddr finds an address that nobody listens on.

@@ -20,7 +20,9 @@ type hold struct {
 	copy  string
 	count int
 	d     *driver.Delivery // until it is received
-	state holdState        // under the subscription's mu
+
+	state   holdState // under the subscription's mu
+	suspect bool
 }
 
 type holdState int
@@ -76,6 +78,9 @@ func (s *subscription) ack(h *hold) error {
 	if h.state == settling {
 		s.held--
 	}
+	if h.suspect {
+		s.suspects--
+	}
 	h.state = settled
 	h.c.free(time.Now())
 	s.signal()
@@ -92,7 +97,7 @@ func (h *hold) back(ms int64) (item, error) {
 		return item{}, fmt.Errorf("amqp: %w", err)
 	}
 	m.Dead, m.Deliveries = nil, uint32(h.count-1)
-	return item{m, h.copy, ms}, nil
+	return item{m, h.copy, ms, true}, nil
 }
 
 // Settle implements [driver.Subscription]. What follows on a settlement, and a message
@@ -151,7 +156,7 @@ func (s *subscription) follows(st *driver.Settlement, h *hold) (items []item, er
 		if err := checkMessage(m); err != nil {
 			return nil, err
 		}
-		items = append(items, item{m, s.b.copyName(), millis(m.Delay)})
+		items = append(items, item{m: m, copy: s.b.copyName(), ms: millis(m.Delay)})
 	}
 	if st.Action == driver.Release {
 		i, err := h.back(millis(st.Delay))
@@ -204,64 +209,77 @@ func (s *subscription) lookForUnasked() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timed = false
-	if s.stopped || s.closed {
-		return
-	}
-	oldest := time.Time{}
-	for _, l := range s.lanes {
-		for _, src := range l.sources {
-			if len(src.buffer) > 0 && (oldest.IsZero() || src.buffer[0].at.Before(oldest)) {
-				oldest = src.buffer[0].at
-			}
+	left := unaskedFor
+	for _, src := range sourcesOf(s.lanes) {
+		if len(src.buffer) > 0 {
+			s.timed = true
+			left = min(left, unaskedFor-time.Since(src.buffer[0].at))
 		}
 	}
-	if oldest.IsZero() {
-		return
-	}
-	s.timed = true
-	if left := unasked - time.Since(oldest); left > 0 {
+	switch {
+	case s.stopped || s.closed || !s.timed:
+		s.timed = false
+	case left > 0:
 		time.AfterFunc(left, s.lookForUnasked)
-		return
+	case !s.b.publishing.takes(): // it stays at hand meanwhile
+		time.AfterFunc(unaskedFor, s.lookForUnasked)
+	default:
+		s.spawnLocked(func() {
+			s.goBack(s.unasked)
+			time.AfterFunc(unaskedFor, s.lookForUnasked)
+		})
 	}
-	s.spawnLocked(func() {
-		s.giveAllBack()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if !s.stopped {
-			time.AfterFunc(unasked, s.lookForUnasked)
+}
+
+// unasked returns the sources that nobody asks for, which rest if others are served.
+func (s *subscription) unasked() (srcs []*source) {
+	now := time.Now()
+	for _, src := range sourcesOf(s.lanes) {
+		if len(src.buffer) == 0 || now.Sub(src.buffer[0].at) < unaskedFor {
+			continue
 		}
-	})
+		if srcs = append(srcs, src); s.taken != nil && s.taken != src {
+			src.rest = min(max(2*src.rest, restMin), restMax)
+			src.rests = now.Add(src.rest)
+		}
+	}
+	return srcs
 }
 
 // giveAllBack gives back what was not received, and asks the server for no more.
 func (s *subscription) giveAllBack() {
+	s.goBack(func() []*source { return sourcesOf(s.lanes) })
+}
+
+// goBack gives back what was not received of sources that choose, under mu, returns.
+func (s *subscription) goBack(choose func() []*source) {
 	s.control.Lock()
 	defer s.control.Unlock()
 	s.mu.Lock()
-	f, lanes, stopped := s.feed, s.lanes, s.stopped
-	s.careful = true
+	f, srcs, stopped := s.feed, choose(), s.stopped
+	s.careful, s.giving = true, true
 	s.mu.Unlock()
 	if f != nil {
-		s.giveBack(f, lanes, stopped)
+		s.giveBack(f, srcs, stopped)
 	}
+	s.mu.Lock()
+	s.giving = false
+	s.mu.Unlock()
+	s.signal()
 }
 
-// giveBack has the server send no more of lanes, and publishes again what was not
+// giveBack has the server send no more of srcs, and publishes again what was not
 // received. The last time, what cannot be published is returned, which counts.
-func (s *subscription) giveBack(f *feed, lanes []*lane, last bool) {
-	for _, l := range lanes {
-		for _, src := range l.sources {
-			s.silence(f, src)
-		}
+func (s *subscription) giveBack(f *feed, srcs []*source, last bool) {
+	for _, src := range srcs {
+		s.silence(f, src)
 	}
 	s.mu.Lock()
 	var back []parked
 	if !f.ended {
-		for _, l := range lanes {
-			for _, src := range l.sources {
-				back = append(back, src.buffer...)
-				src.buffer = nil
-			}
+		for _, src := range srcs {
+			back = append(back, src.buffer...)
+			src.buffer = nil
 		}
 	}
 	s.mu.Unlock()
@@ -354,7 +372,7 @@ func (s *subscription) bury(h *hold, d *amqp.Delivery, cause error) {
 	copyName := s.b.copyName()
 	m := &driver.Message{ID: copyName, Queue: queue, Attempt: 1, Envelope: d.Body, Dead: &driver.DeadInfo{
 		Reason: driver.ReasonUndecodable, Message: cause.Error(), FirstAt: now, LastAt: now}}
-	if s.b.send(s.ctx, []item{{m, copyName, 0}})[0] == nil {
+	if s.b.send(s.ctx, []item{{m: m, copy: copyName}})[0] == nil {
 		s.ack(h)
 		return
 	}

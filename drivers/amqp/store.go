@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,7 +48,11 @@ type Options struct {
 	// for with each quorum queue that is declared, which servers before 3.12 ignore:
 	// there it must be configured.
 	ConsumerTimeout time.Duration
-	// TLS is for amqps URLs. Nil is the system's authorities.
+	// Management is the URL of the server's management API, with user and password:
+	// http://user:password@host:15672. It tells Inspect what is leased, and Queues what
+	// other processes declared, both some seconds late. Empty is none.
+	Management string
+	// TLS is for amqps and https URLs. Nil is the system's authorities.
 	TLS *tls.Config
 	// Logger is told of connections that are lost. Nil is none.
 	Logger *slog.Logger
@@ -62,10 +67,17 @@ func (o *Options) check() error {
 	if o.ConsumerTimeout < 0 {
 		return fmt.Errorf("amqp: consumer timeout is %v, want 0 or more", o.ConsumerTimeout)
 	}
+	if o.Management == "" {
+		return nil
+	}
+	if u, err := url.Parse(o.Management); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return errors.New("amqp: the management API is not at an http:// or https:// URL")
+	}
 	return nil
 }
 
-// A Broker is a [driver.Broker] on RabbitMQ. It is safe for concurrent use.
+// A Broker is a [driver.Broker] on RabbitMQ, and a [driver.Inspector]. It is safe for
+// concurrent use.
 type Broker struct {
 	opts       Options
 	names      names
@@ -76,6 +88,7 @@ type Broker struct {
 	publishing *link
 	consuming  *link
 	topology   *topology
+	management *management     // nil: there is none
 	ending     context.Context // ends with the broker
 	end        context.CancelFunc
 	closed     atomic.Bool
@@ -84,7 +97,10 @@ type Broker struct {
 	subs map[*subscription]struct{}
 }
 
-var _ driver.Broker = (*Broker)(nil)
+var (
+	_ driver.Broker    = (*Broker)(nil)
+	_ driver.Inspector = (*Broker)(nil)
+)
 
 // Open connects to RabbitMQ and returns a broker. Each of urls, one at least, is an
 // address of the same cluster and virtual host, tried in order; amqp:// or amqps://.
@@ -112,6 +128,7 @@ func Open(ctx context.Context, urls []string, namespace string, o *Options) (*Br
 	b.publishing = newLink(publishingName, d, b.log)
 	b.consuming = newLink(consumingName, d, b.log)
 	b.topology = newTopology(b)
+	b.management = newManagement(urls[0], &b.opts)
 	for _, l := range []*link{b.publishing, b.consuming} {
 		if err := l.open(ctx); err != nil {
 			b.publishing.close()
@@ -163,6 +180,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	}
 	b.publishing.close()
 	b.consuming.close()
+	b.management.close()
 	return nil
 }
 

@@ -2,7 +2,6 @@ package amqp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -13,18 +12,24 @@ import (
 )
 
 const (
-	unasked  = 50 * time.Millisecond // for so long is kept what nobody asks for
-	lacking  = 5 * time.Millisecond  // for so long a Receive waits before more is asked of the server
-	soon     = time.Second           // within which the server sends what follows, where it has something
-	asking   = 3 * time.Millisecond  // after which it is asked whether it has
-	arriving = 2 * time.Millisecond  // from when it has sent something until that is here
-	lastCall = 5 * time.Second       // for giving back, when the worker stops
-	idle     = 5 * time.Second       // after which a subscription makes sure that it is one
+	unaskedFor = 50 * time.Millisecond  // for so long is kept what nobody asks for
+	lacking    = 5 * time.Millisecond   // for so long a Receive waits before more is asked of the server
+	soon       = time.Second            // within which the server sends what follows, where it has something
+	asking     = 3 * time.Millisecond   // after which it is asked whether it has
+	arriving   = 2 * time.Millisecond   // from when it has sent something until that is here
+	lastCall   = 5 * time.Second        // for giving back, when the worker stops
+	idle       = 5 * time.Second        // after which a subscription makes sure that it is one
+	restMin    = 100 * time.Millisecond // for so long a queue rests that nobody asked, while another is served
+	restMax    = 2 * time.Second
 )
 
-// suspect is from which count a message may be what kills its workers. With it nothing is
-// kept at hand: the server counts a death for all that was pushed, received or not.
+// suspect is from which count a message may be what kills its workers. While there are
+// some, nothing is kept at hand: the server counts a death for all that was pushed,
+// received or not.
 const suspect = 3
+
+// suspicion is for how long there may be more of them.
+const suspicion = time.Second
 
 // A subscription takes messages for one worker. The server pushes them; what was pushed
 // and not received waits in the buffers of its sources, and goes back if nobody asks.
@@ -49,10 +54,14 @@ type subscription struct {
 	stopped bool
 	closed  bool
 	growing bool
-	asks    bool // the server whether it sends more
-	timed   bool // looks for what nobody asks for
-	careful bool // nobody asked before: ask the server for what is asked for only
-	narrow  bool // what came may kill its worker: nothing else may be at hand
+	asks    bool    // the server whether it sends more
+	timed   bool    // looks for what nobody asks for
+	careful bool    // nobody asked before: ask the server for what is asked for only
+	giving  bool    // back, so that what is there is not all
+	taken   *source // from which the last delivery was received
+
+	suspects  int       // that came and are not settled
+	suspected time.Time // when the last one came
 }
 
 // A feed is the subscription's channel on one session. Deliveries belong to it, and are
@@ -69,7 +78,7 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 	if err := b.check(ctx); err != nil {
 		return nil, err
 	}
-	if err := checkOptions(o); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, fmt.Errorf("amqp: subscribe: %w", err)
 	}
 	s := &subscription{b: b, strict: o.Strict, prefetch: o.Prefetch, wake: make(chan struct{}, 1),
@@ -81,6 +90,7 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 	s.lanes = lanes
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := b.enter(s); err != nil {
+		s.cancel()
 		return nil, err
 	}
 	s.work.Go(s.run)
@@ -95,20 +105,6 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 	}
 }
 
-func checkOptions(o *driver.SubscribeOptions) error {
-	switch {
-	case len(o.Queues) == 0:
-		return errors.New("no queues")
-	case o.Prefetch < 1:
-		return fmt.Errorf("prefetch is %d, want at least 1", o.Prefetch)
-	case o.Lease <= 0 || o.Lease > driver.MaxLease:
-		return fmt.Errorf("lease is %v, want more than 0 and at most %v", o.Lease, driver.MaxLease)
-	case o.Lease%time.Millisecond != 0:
-		return fmt.Errorf("lease is %v, want whole milliseconds", o.Lease)
-	}
-	return nil
-}
-
 // lanesOf makes queues ready to be received from. Those that s has are kept.
 func (s *subscription) lanesOf(ctx context.Context, specs []driver.QueueSpec) ([]*lane, error) {
 	have := map[string]*lane{}
@@ -117,20 +113,8 @@ func (s *subscription) lanesOf(ctx context.Context, specs []driver.QueueSpec) ([
 		have[l.queue] = l
 	}
 	s.mu.Unlock()
-	lanes, seen := make([]*lane, 0, len(specs)), map[string]bool{}
+	lanes := make([]*lane, 0, len(specs))
 	for _, spec := range specs {
-		err := driver.CheckQueue(spec.Name)
-		switch {
-		case err != nil:
-		case spec.Weight < 0:
-			err = fmt.Errorf("queue %q: weight is %d, want at least 0", spec.Name, spec.Weight)
-		case seen[spec.Name]:
-			err = fmt.Errorf("queue %q is given twice", spec.Name)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("amqp: subscribe: %w", err)
-		}
-		seen[spec.Name] = true
 		l := have[spec.Name]
 		if l == nil {
 			l = newLane(s.b.names, spec.Name)
@@ -208,17 +192,17 @@ func (s *subscription) drop(f *feed) {
 	}
 	f.ended = true
 	close(f.lost)
-	s.feed, s.held, s.careful, s.narrow = nil, 0, false, false
+	s.feed, s.held, s.careful = nil, 0, false
+	s.suspects, s.suspected = 0, time.Time{}
 	for _, l := range s.lanes {
 		l.clear()
 	}
 	s.signal()
 }
 
-func (s *subscription) isNarrow() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.narrow
+// narrow reports, under mu, whether nothing may be kept at hand.
+func (s *subscription) narrow() bool {
+	return s.suspects > 0 || time.Since(s.suspected) < suspicion
 }
 
 func (s *subscription) isStopped() bool {
@@ -235,17 +219,18 @@ func (s *subscription) signal() {
 	}
 }
 
-// spawn runs f apart, unless s is closed.
-func (s *subscription) spawn(f func()) {
+// spawn runs f apart. It reports false, and does not, if s is closed.
+func (s *subscription) spawn(f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.spawnLocked(f)
+	return s.spawnLocked(f)
 }
 
-func (s *subscription) spawnLocked(f func()) {
+func (s *subscription) spawnLocked(f func()) bool {
 	if !s.closed {
 		s.work.Go(f)
 	}
+	return !s.closed
 }
 
 // check reports why a call cannot be made.
@@ -272,8 +257,8 @@ func (s *subscription) Receive(ctx context.Context, limit int) ([]*driver.Delive
 		if err := s.check(ctx); err != nil {
 			return nil, err
 		}
-		ds, wait, err := s.next(limit, time.Since(begin) >= lacking)
-		if len(ds) > 0 && s.isNarrow() {
+		ds, narrow, wait, err := s.next(limit, time.Since(begin) >= lacking)
+		if len(ds) > 0 && narrow {
 			s.giveAllBack()
 		}
 		if err != nil || len(ds) > 0 {
@@ -292,44 +277,47 @@ func (s *subscription) Receive(ctx context.Context, limit int) ([]*driver.Delive
 	}
 }
 
-// next takes what is there, up to limit, or says after how long to look again. Where
-// nothing is there and the server may not send enough, it is asked to; where it was
-// asked before, only if the wait was long.
-func (s *subscription) next(limit int, long bool) ([]*driver.Delivery, time.Duration, error) {
+// next takes what is there, up to limit, or says after how long to look again. Narrow
+// says that nothing else may be at hand. Where nothing is there and the server may not
+// send enough, it is asked to; where it was asked before, only if the wait was long.
+func (s *subscription) next(limit int, long bool) (ds []*driver.Delivery, narrow bool, wait time.Duration, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
-		return nil, 0, driver.ErrClosed
+		return nil, false, 0, driver.ErrClosed
 	}
 	n := min(limit, s.prefetch-s.held)
-	if s.narrow {
+	if narrow = s.narrow(); narrow {
 		n = min(n, 1)
 	}
-	if n <= 0 || s.feed == nil {
-		return nil, idle, nil
+	if n <= 0 || s.feed == nil || s.giving {
+		return nil, narrow, idle, nil
 	}
 	ds, until := s.take(n, time.Now())
-	if len(ds) > 0 {
-		return ds, 0, nil
-	}
-	if until != nil {
+	switch {
+	case len(ds) > 0:
+		return ds, narrow, 0, nil
+	case until != nil:
 		if !s.asks {
 			s.asks = true
 			s.spawnLocked(func() { s.ask(until) })
 		}
-		return nil, max(time.Until(until.expects), time.Millisecond), nil
+		return nil, narrow, max(time.Until(until.expects), time.Millisecond), nil
 	}
-	wait := idle
-	switch lack := s.lack(n); {
-	case lack == lacksAll, lack == lacksSome && long:
-		if !s.growing {
-			s.growing = true
-			s.spawnLocked(func() { s.grow(n) })
-		}
-	case lack == lacksSome:
-		wait = lacking
+	return nil, narrow, s.want(n, long), nil
+}
+
+// want has the server send n more, and returns after how long to look again.
+func (s *subscription) want(n int, long bool) time.Duration {
+	lack := s.lack(n, time.Now())
+	if lack == lacksSome && !long {
+		return lacking
 	}
-	return nil, wait, nil
+	if lack != lacksNone && !s.growing {
+		s.growing = true
+		s.spawnLocked(func() { s.grow(n, long) })
+	}
+	return idle
 }
 
 // Stop implements [driver.Subscription].
@@ -345,8 +333,7 @@ func (s *subscription) Stop(ctx context.Context) error {
 		return nil
 	}
 	given := make(chan struct{})
-	s.spawn(func() { defer close(given); s.giveAllBack() })
-	if s.check(context.Background()) != nil {
+	if !s.spawn(func() { defer close(given); s.giveAllBack() }) {
 		return nil
 	}
 	select {
@@ -362,6 +349,9 @@ func (s *subscription) Stop(ctx context.Context) error {
 func (s *subscription) SetQueues(ctx context.Context, qs []driver.QueueSpec) error {
 	if err := s.check(ctx); err != nil {
 		return err
+	}
+	if err := driver.CheckQueues(qs); err != nil {
+		return fmt.Errorf("amqp: set queues: %w", err)
 	}
 	lanes, err := s.lanesOf(ctx, qs)
 	if err != nil {
@@ -381,7 +371,7 @@ func (s *subscription) SetQueues(ctx context.Context, qs []driver.QueueSpec) err
 	s.mu.Unlock()
 	s.signal()
 	if f != nil {
-		s.giveBack(f, gone, false)
+		s.giveBack(f, sourcesOf(gone), false)
 	}
 	return nil
 }
@@ -403,7 +393,12 @@ func (s *subscription) Close(context.Context) error {
 		s.sayGoodbye(f)
 	}
 	s.cancel()
-	s.work.Wait()
+	ended := make(chan struct{})
+	go func() { s.work.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(goodbye): // calls on a dead connection end with it
+	}
 	return nil
 }
 

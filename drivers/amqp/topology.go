@@ -141,6 +141,7 @@ type topology struct {
 	b    *Broker
 	turn chan struct{} // one declares at a time: rivals confuse a queue that begins
 	have sync.Map      // ids of needs and things that are there
+	used sync.Map      // queues, as users name them
 }
 
 func newTopology(b *Broker) *topology { return &topology{b: b, turn: make(chan struct{}, 1)} }
@@ -186,6 +187,7 @@ func (t *topology) supply(s *session, needs []need) error {
 			return err
 		}
 		t.have.Store(n.id(t.b.names), true)
+		t.used.Store(n.queue, true)
 	}
 	return nil
 }
@@ -229,18 +231,8 @@ func (t *thing) declare(ch *amqp.Channel, passive bool) error {
 	return ch.ExchangeBind(t.binding.to, t.binding.key, t.binding.source, false, nil)
 }
 
-// forget has queues declared again when they are next needed: they are gone.
-func (t *topology) forget(queues ...string) {
-	t.have.Range(func(id, _ any) bool {
-		name := id.(string)
-		for _, q := range queues {
-			if strings.HasSuffix(name, " "+q) {
-				t.have.Delete(id)
-			}
-		}
-		return true
-	})
-}
+// forgetAll has everything declared again when it is next needed: something is gone.
+func (t *topology) forgetAll() { t.have.Clear() }
 
 // A MismatchError says that a queue or exchange exists with another argument than the
 // driver asks for. It must be deleted, or the driver be given its old options.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/internal/location"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -30,14 +31,14 @@ func check(cfg *driver.Config) error {
 	return err
 }
 
-// A location is what a URL says.
-type location struct {
+// An address is what a URL says.
+type address struct {
 	client *redis.Options
 	own    *Options
-	pems   pems
+	pem    location.PEM
 }
 
-func parse(cfg *driver.Config) (*location, error) {
+func parse(cfg *driver.Config) (*address, error) {
 	l, err := parseURL(cfg.URL)
 	if err == nil {
 		err = driver.CheckNamespace(cfg.Namespace)
@@ -49,15 +50,15 @@ func parse(cfg *driver.Config) (*location, error) {
 	return l, nil
 }
 
-func parseURL(u *url.URL) (*location, error) {
+func parseURL(u *url.URL) (*address, error) {
 	params, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
 		return nil, err
 	}
-	l := &location{own: &Options{}}
+	l := &address{own: &Options{}}
 	for name, value := range map[string]*string{"prefix": &l.own.Prefix,
-		"ca_file": &l.pems.ca, "cert_file": &l.pems.cert, "key_file": &l.pems.key} {
-		if *value, err = take(params, name); err != nil {
+		"ca_file": &l.pem.CA, "cert_file": &l.pem.Cert, "key_file": &l.pem.Key} {
+		if *value, err = location.Take(params, name); err != nil {
 			return nil, err
 		}
 	}
@@ -74,7 +75,7 @@ func parseURL(u *url.URL) (*location, error) {
 	}
 	ro, err := redis.ParseURL(bare.String())
 	if err == nil {
-		err = l.pems.check(ro.TLSConfig != nil)
+		err = l.pem.Check(ro.TLSConfig != nil, "rediss")
 	}
 	if err != nil {
 		return nil, err
@@ -88,19 +89,6 @@ func parseURL(u *url.URL) (*location, error) {
 	return l, nil
 }
 
-// take takes a parameter out, which may be there once.
-func take(params url.Values, name string) (string, error) {
-	values, ok := params[name]
-	if !ok {
-		return "", nil
-	}
-	if len(values) != 1 || values[0] == "" {
-		return "", fmt.Errorf("parameter %s is %q, want one text", name, values)
-	}
-	params.Del(name)
-	return values[0], nil
-}
-
 func open(ctx context.Context, cfg *driver.Config) (*conn, error) {
 	l, err := parse(cfg)
 	if err == nil {
@@ -109,7 +97,7 @@ func open(ctx context.Context, cfg *driver.Config) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.pems.load(l.client.TLSConfig); err != nil {
+	if err := l.pem.Load(l.client.TLSConfig); err != nil {
 		return nil, fmt.Errorf("redis: %w (%s)", err, cfg.Redacted())
 	}
 	c, err := dial(ctx, l.client, l.own, cfg.Namespace)
