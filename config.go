@@ -85,6 +85,14 @@ type Config struct {
 	// notifications are polled whatever it says.
 	ResultSweep time.Duration
 
+	// Validation says which values are checked of tasks that do not say it:
+	// empty is ValidationInputs.
+	Validation ValidationMode
+	// Validator checks values beside their own Validate methods, of every task
+	// whose mode asks for it, such as by struct tags: see package validate. It
+	// must be safe for concurrent use; nil is none.
+	Validator func(v any) error
+
 	// Codec encodes arguments and results; nil is JSON.
 	Codec codec.Codec
 	// Middleware wraps every dispatch, the first outermost.
@@ -137,6 +145,7 @@ func (c *Config) fill() error {
 	def(&c.ResultTTL, defaultResultTTL)
 	def(&c.MaxPayload, defaultSize)
 	def(&c.MaxResult, defaultSize)
+	def(&c.Validation, ValidationInputs)
 	if c.Codec == nil {
 		c.Codec = codec.JSON
 	}
@@ -163,6 +172,7 @@ func (c *Config) check() error {
 		positive("Config.Timeout", c.Timeout),
 		positive("Config.ResultTTL", c.ResultTTL),
 		c.Backoff.check(),
+		c.Validation.check(),
 	}
 	if c.Delivery != AtLeastOnceDelivery && c.Delivery != AtMostOnceDelivery {
 		errs = append(errs, fmt.Errorf("%w: Config.Delivery %q", ErrValidation, c.Delivery))
@@ -177,6 +187,14 @@ func (c *Config) check() error {
 		errs = append(errs, fmt.Errorf("%w: negative Config.MaxPayload or MaxResult", ErrValidation))
 	}
 	return errors.Join(errs...)
+}
+
+// validation is the mode of a task of these settings.
+func (c *Config) validation(s *taskSettings) ValidationMode {
+	if s.validation != "" {
+		return s.validation
+	}
+	return c.Validation
 }
 
 // policy returns the defaults, every field set but the expiry.

@@ -39,7 +39,9 @@ func (j *job) handle() (err error) {
 func (j *job) runHandler(ctx context.Context) (err error) {
 	returned := false
 	defer j.recovered(&err, &returned)
+	j.badResult = nil // of a run before, if middleware runs it twice
 	j.contentType, j.body, err = j.task.Run(ctx, &j.env)
+	j.badResult, _ = err.(*engine.ResultError)
 	returned = true
 	return err
 }

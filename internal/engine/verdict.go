@@ -60,13 +60,14 @@ func (a *Attempt) Fail(err error, now time.Time) (v Verdict) {
 }
 
 func (a *Attempt) failed(err error, now time.Time) Verdict {
+	why := driver.ReasonFailed
+	var reason *ReasonError
 	var snooze *SnoozeError
-	if errors.As(err, &snooze) {
-		return a.Snooze(snooze.Wait, now)
-	}
-	why, reason := driver.ReasonFailed, (*ReasonError)(nil)
-	if errors.As(err, &reason) {
+	switch {
+	case errors.As(err, &reason):
 		why = reason.Reason
+	case errors.As(err, &snooze):
+		return a.Snooze(snooze.Wait, now)
 	}
 	info := a.deadInfo(why, err, now)
 	if wait, ok := a.retry(err); ok {
@@ -81,8 +82,9 @@ func (a *Attempt) failed(err error, now time.Time) Verdict {
 // retry reports whether err is tried again, and after which wait.
 func (a *Attempt) retry(err error) (time.Duration, bool) {
 	var permanent *PermanentError
+	var result *ResultError
 	var reason *ReasonError
-	if errors.As(err, &permanent) || errors.As(err, &reason) && reason.Reason != driver.ReasonFailed {
+	if errors.As(err, &permanent) || errors.As(err, &result) || errors.As(err, &reason) && reason.Reason != driver.ReasonFailed {
 		return 0, false
 	}
 	if int64(a.D.Attempt) > int64(a.Policy.Retries) || !a.retriable(err) {
