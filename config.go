@@ -95,6 +95,11 @@ type Config struct {
 
 	// Codec encodes arguments and results; nil is JSON.
 	Codec codec.Codec
+	// Codecs are further codecs to decode with, beside Codec and those
+	// registered with package codec: the content type of what arrives chooses
+	// one. A task of another content type is dead-lettered with the reason
+	// "undecodable".
+	Codecs []codec.Codec
 	// Middleware wraps every dispatch, the first outermost.
 	Middleware []Middleware
 	// Logger is where the app reports; nil is slog.Default.
@@ -183,11 +188,25 @@ func (c *Config) check() error {
 	if slices.ContainsFunc(c.Middleware, func(m Middleware) bool { return m == nil }) {
 		errs = append(errs, fmt.Errorf("%w: nil Config.Middleware", ErrValidation))
 	}
+	decoders := map[string]bool{}
+	for _, d := range c.decoders() {
+		if d == nil {
+			errs = append(errs, fmt.Errorf("%w: nil in Config.Codecs", ErrValidation))
+			continue
+		}
+		if decoders[d.ContentType()] {
+			errs = append(errs, fmt.Errorf("%w: two codecs for %s in Config.Codec and Config.Codecs", ErrValidation, d.ContentType()))
+		}
+		decoders[d.ContentType()] = true
+	}
 	if c.MaxPayload < 0 || c.MaxResult < 0 {
 		errs = append(errs, fmt.Errorf("%w: negative Config.MaxPayload or MaxResult", ErrValidation))
 	}
 	return errors.Join(errs...)
 }
+
+// decoders are the app's own codecs, the one it encodes with first.
+func (c *Config) decoders() []codec.Codec { return append([]codec.Codec{c.Codec}, c.Codecs...) }
 
 // validation is the mode of a task of these settings.
 func (c *Config) validation(s *taskSettings) ValidationMode {

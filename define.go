@@ -141,12 +141,14 @@ type runner[In, Out any] struct {
 	mode     ValidationMode
 	strict   bool
 	codec    codec.Codec
+	decoders []codec.Codec // codec among them
 	max      int
 }
 
 func newRunner[In, Out any](app *App, name string, h func(context.Context, In) (Out, error), s *taskSettings) *runner[In, Out] {
 	mode := app.cfg.validation(s)
-	return &runner[In, Out]{h: h, mode: mode, strict: s.strict || mode == ValidationStrict, codec: app.cfg.Codec, max: app.cfg.MaxResult,
+	return &runner[In, Out]{h: h, mode: mode, strict: s.strict || mode == ValidationStrict,
+		codec: app.cfg.Codec, decoders: app.decoders, max: app.cfg.MaxResult,
 		checkIn:  checker[In](mode.inputs(), name, "argument", app.cfg.Validator),
 		checkOut: checker[Out](mode.outputs(), name, "result", app.cfg.Validator)}
 }
@@ -182,12 +184,9 @@ func refusal(err error) error {
 }
 
 func (r *runner[In, Out]) decode(env *engine.Envelope, in *In) error {
-	c := r.codec
-	if env.ContentType != c.ContentType() {
-		var err error
-		if c, err = codec.Lookup(env.ContentType); err != nil {
-			return err
-		}
+	c, err := codec.Lookup(env.ContentType, r.decoders...)
+	if err != nil {
+		return err
 	}
 	if !r.strict {
 		return c.Decode(env.Body, in)

@@ -23,6 +23,10 @@ func TestDependencies(t *testing.T) {
 	}{
 		{[]string{"./driver"}, []string{module + "/driver"}},
 		{[]string{"./codec"}, []string{module + "/codec"}},
+		{[]string{"./codec/cbor"}, []string{module + "/codec", "github.com/fxamacker/cbor", "github.com/x448/float16"}},
+		{[]string{"./codec/msgpack"}, []string{module + "/codec", "github.com/vmihailenco"}},
+		{[]string{"./codec/zstd"}, []string{module + "/codec", "github.com/klauspost/compress"}},
+		{[]string{"./codec/gob", "./codec/aesgcm"}, []string{module + "/codec"}},
 		{[]string{"./drivers/memory"}, []string{module + "/driver", module + "/drivers/memory", module + "/internal/store"}},
 		{[]string{"./drivers/bolt"}, []string{module + "/driver", module + "/drivers/bolt", module + "/internal/store",
 			module + "/internal/wire", "go.etcd.io/bbolt", "golang.org/x/sys"}},
@@ -46,7 +50,8 @@ func TestDependencies(t *testing.T) {
 // TestDocumentation wants a comment on every exported name and every package.
 func TestDocumentation(t *testing.T) {
 	t.Parallel()
-	for _, dir := range []string{".", "driver", "codec", "worker", "drivers/memory", "drivers/bolt", "drivers/redis", "internal/store", "internal/wire", "drivers/all", "validate"} {
+	for _, dir := range []string{".", "driver", "codec", "worker", "drivers/memory", "drivers/bolt", "drivers/redis", "internal/store", "internal/wire", "drivers/all",
+		"validate", "codec/cbor", "codec/msgpack", "codec/gob", "codec/zstd", "codec/aesgcm"} {
 		p := documented(t, dir)
 		if p.Doc == "" {
 			t.Errorf("package %s has no comment", dir)
