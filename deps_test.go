@@ -16,7 +16,8 @@ const module = "github.com/chicory-go/chicory"
 // TestDependencies keeps client libraries out of what every user links.
 func TestDependencies(t *testing.T) {
 	t.Parallel()
-	light := []string{"github.com/google/uuid", "google.golang.org/protobuf", "golang.org/x/sync"}
+	core := slices.Clip([]string{module, module + "/driver", module + "/codec", module + "/worker", module + "/internal",
+		"github.com/google/uuid", "google.golang.org/protobuf"})
 	tests := []struct {
 		packages []string
 		allowed  []string
@@ -32,10 +33,10 @@ func TestDependencies(t *testing.T) {
 			module + "/internal/wire", "go.etcd.io/bbolt", "golang.org/x/sys"}},
 		{[]string{"./drivers/redis"}, []string{module + "/driver", module + "/drivers/redis", module + "/internal/wire",
 			"github.com/redis/go-redis", "github.com/cespare/xxhash", "go.uber.org/atomic", "golang.org/x/sync", "golang.org/x/sys"}},
-		{[]string{".", "./worker", "./drivers/memory"}, append(light,
-			module, module+"/driver", module+"/drivers/memory", module+"/codec", module+"/worker", module+"/internal")},
+		{[]string{".", "./worker", "./drivers/memory"}, append(core, module+"/drivers/memory")},
 		{[]string{"./validate"}, []string{module + "/validate", "github.com/go-playground", "github.com/gabriel-vasile/mimetype",
 			"github.com/leodido/go-urn", "golang.org/x/crypto", "golang.org/x/text", "golang.org/x/sys"}},
+		{[]string{"./health"}, append(core, module+"/health")},
 	}
 	for _, tt := range tests {
 		args := append([]string{"list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}"}, tt.packages...)
@@ -51,7 +52,7 @@ func TestDependencies(t *testing.T) {
 func TestDocumentation(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{".", "driver", "codec", "worker", "drivers/memory", "drivers/bolt", "drivers/redis", "internal/store", "internal/wire", "drivers/all",
-		"validate", "codec/cbor", "codec/msgpack", "codec/gob", "codec/zstd", "codec/aesgcm"} {
+		"validate", "codec/cbor", "codec/msgpack", "codec/gob", "codec/zstd", "codec/aesgcm", "health", "metrics", "tracing"} {
 		p := documented(t, dir)
 		if p.Doc == "" {
 			t.Errorf("package %s has no comment", dir)

@@ -69,24 +69,14 @@ func (j *job) run() {
 
 // logUnrun tells of a delivery that ends, or is parked, without a run.
 func (j *job) logUnrun(v *engine.Verdict) {
-	if len(v.Then) == 0 && (v.Record == nil || v.Record.Error == nil) {
+	if v.Why == nil {
 		return
 	}
-	what, info := "chicory: task failed for good without a run", (*driver.DeadInfo)(nil)
-	switch {
-	case v.Record != nil:
-		info = v.Record.Error
-	case v.Then[0].Dead != nil:
-		info = v.Then[0].Dead
-	}
-	if len(v.Then) > 0 && v.Then[0].Dead == nil {
+	what := "chicory: task failed for good without a run"
+	if v.State == driver.Retry {
 		what = "chicory: task parked until a worker can run it"
 	}
-	attrs := j.logAttrs()
-	if info != nil {
-		attrs = append(attrs, "reason", info.Reason, "error", info.Message)
-	}
-	j.s.log.Warn(what, attrs...)
+	j.s.log.Warn(what, j.logAttrs("reason", v.Why.Reason, "error", v.Why.Message)...)
 }
 
 // admit reads the delivery and refuses what must not start.

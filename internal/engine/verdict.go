@@ -25,7 +25,9 @@ type Attempt struct {
 
 // A Verdict moves a task on: the record first, then the settlement.
 type Verdict struct {
-	Record *driver.Update // nil: the task has no record
+	State  driver.State     // of the task from now on; empty: another's verdict stands
+	Why    *driver.DeadInfo // of a failure, or of parking
+	Record *driver.Update   // nil: the task has no record
 	Action driver.Action
 	Delay  time.Duration // of a release
 	Then   []*driver.Message
@@ -204,7 +206,7 @@ func (a *Attempt) Refused(r *driver.Record, now time.Time) Verdict {
 }
 
 func (a *Attempt) verdict(s driver.State) Verdict {
-	v := Verdict{Action: driver.Ack}
+	v := Verdict{State: s, Action: driver.Ack}
 	if !a.HasRecord {
 		return v
 	}
@@ -223,6 +225,7 @@ func (a *Attempt) again(wait time.Duration, now time.Time, info *driver.DeadInfo
 	next.Seq++
 	next.Delay = wait
 	v := a.verdict(driver.Retry)
+	v.Why = info
 	v.Then = []*driver.Message{next}
 	if v.Record != nil {
 		v.Record.Due = now.Add(wait).UnixMilli()
@@ -241,6 +244,7 @@ func (a *Attempt) end(info *driver.DeadInfo) Verdict {
 		state = driver.DeadLettered
 	}
 	v := a.verdict(state)
+	v.Why = info
 	if v.Record != nil {
 		v.Record.Error = info
 	}
