@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/chicory-go/chicory"
@@ -77,6 +78,27 @@ func TestTheContentTypeChoosesTheDecoder(t *testing.T) {
 				t.Errorf("got %v, %v", v, err)
 			}
 		})
+	}
+}
+
+// registered is a codec that all apps of the process know.
+var registered = sync.OnceValue(func() codec.Codec {
+	c := chicory.Must(zstd.New(gob.Codec, zstd.Options{}))
+	codec.Register(c)
+	return c
+})
+
+// TestRegisteredCodecsServeAllApps: what the worker's app was not given is found
+// among the registered.
+func TestRegisteredCodecsServeAllApps(t *testing.T) {
+	t.Parallel()
+	sends, _ := pair(t, chicory.Config{Codec: registered()}, chicory.Config{})
+	res, err := chicory.Define[addArgs, addArgs]("swap").On(sends).Delay(t.Context(), addArgs{1, 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := res.Get(t.Context()); v != (addArgs{2, 1}) || err != nil {
+		t.Errorf("got %v, %v", v, err)
 	}
 }
 

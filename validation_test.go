@@ -188,21 +188,46 @@ func handler[In any](opts ...chicory.TaskOption) func(*chicory.App, func()) {
 	}
 }
 
+// Middleware that makes something else of an error.
+func hide(next worker.Handler) worker.Handler {
+	return func(ctx context.Context) error {
+		if next(ctx) != nil {
+			return errors.New("hidden")
+		}
+		return nil
+	}
+}
+
+func swallow(next worker.Handler) worker.Handler {
+	return func(ctx context.Context) error { _ = next(ctx); return nil }
+}
+
+// TestMiddlewareCannotAccept: an argument that is refused, or cannot be decoded,
+// stays so.
+func TestMiddlewareCannotAccept(t *testing.T) {
+	t.Parallel()
+	for name, m := range map[string]worker.Middleware{"hides": hide, "swallows": swallow} {
+		for reason, in := range map[string]any{driver.ReasonValidation: raw{"Good": false}, driver.ReasonUndecodable: 7} {
+			app := connected(t, chicory.Config{})
+			handler[byValue]()(app, func() { t.Error("the handler saw it") })
+			start(t, app, worker.Options{Middleware: []worker.Middleware{m}})
+			res, err := chicory.Define[any, int]("t").On(app).Delay(t.Context(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = res.Get(t.Context())
+			var te *chicory.TaskError
+			if !errors.As(err, &te) || te.Reason != reason || te.Attempt != 1 {
+				t.Errorf("%s: got %v, want it dead-lettered at once as %s", name, err, reason)
+			}
+		}
+	}
+}
+
 // TestRefusedResultsAreFinal runs handlers that succeed with bad results: none
 // runs again, whatever the middleware or a time-out makes of it.
 func TestRefusedResultsAreFinal(t *testing.T) {
 	t.Parallel()
-	hide := func(next worker.Handler) worker.Handler {
-		return func(ctx context.Context) error {
-			if next(ctx) != nil {
-				return errors.New("hidden")
-			}
-			return nil
-		}
-	}
-	swallow := func(next worker.Handler) worker.Handler {
-		return func(ctx context.Context) error { _ = next(ctx); return nil }
-	}
 	tests := []struct {
 		name       string
 		opts       []chicory.TaskOption

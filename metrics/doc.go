@@ -24,9 +24,9 @@
 // The outcome of a handler is success, error, panic, snooze, or why its context
 // had ended before it returned an error: timeout, cancelled, shutdown,
 // lease_lost. The state of a settled delivery is that of its task from then on,
-// in lower case (success, retry, dead_lettered, failure, expired, cancelled), or
-// released if it was given back; the reason is that of chicory.TaskError. Their
-// sum is the throughput of a worker; alert on dead_lettered.
+// in lower case: success, retry, dead_lettered, failure, expired, cancelled (of
+// tasks that ran), or released if it was given back; the reason is that of
+// chicory.TaskError. Alert on dead_lettered.
 //
 // Labels are names of queues and of tasks that have a handler, so do not make
 // queues of what there is no end of, such as users. The tasks of a DelayMany

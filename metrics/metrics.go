@@ -89,12 +89,12 @@ func (m *Metrics) Dispatch(next chicory.Dispatch) chicory.Dispatch {
 	return func(ctx context.Context, out *chicory.Outgoing) error {
 		begin := time.Now()
 		err := next(ctx, out)
-		m.dispatchTime.WithLabelValues(out.Queue, out.Name).Observe(time.Since(begin).Seconds())
-		outcome := "success"
+		queue, task, outcome := label(out.Queue), label(out.Name), "success"
 		if err != nil {
 			outcome = "error"
 		}
-		m.dispatches.WithLabelValues(out.Queue, out.Name, outcome).Inc()
+		m.dispatchTime.WithLabelValues(queue, task).Observe(time.Since(begin).Seconds())
+		m.dispatches.WithLabelValues(queue, task, outcome).Inc()
 		return err
 	}
 }
@@ -103,12 +103,13 @@ func (m *Metrics) Dispatch(next chicory.Dispatch) chicory.Dispatch {
 func (m *Metrics) Run(next worker.Handler) worker.Handler {
 	return func(ctx context.Context) error {
 		info, _ := chicory.TaskFrom(ctx)
-		running := m.running.WithLabelValues(info.Queue, info.Name)
+		queue, task := label(info.Queue), label(info.Name)
+		running := m.running.WithLabelValues(queue, task)
 		running.Inc()
 		begin, result := time.Now(), "panic" // unless it returns
 		defer func() {
 			running.Dec()
-			m.taskTime.WithLabelValues(info.Queue, info.Name, result).Observe(time.Since(begin).Seconds())
+			m.taskTime.WithLabelValues(queue, task, result).Observe(time.Since(begin).Seconds())
 		}()
 		err := next(ctx)
 		result = outcome(ctx, err)
@@ -151,7 +152,7 @@ func (m *Metrics) Settled(o worker.Outcome) {
 	case state == "":
 		return // it had been decided, and counted, before
 	}
-	m.settled.WithLabelValues(o.Queue, o.Name, state, o.Reason).Inc()
+	m.settled.WithLabelValues(label(o.Queue), label(o.Name), state, o.Reason).Inc()
 }
 
 func (m *Metrics) own() []prometheus.Collector {
@@ -203,7 +204,13 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// label makes a name a value of a label, which must be UTF-8.
+func label(name string) string { return strings.ToValidUTF8(name, "\ufffd") }
+
 func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	for i, l := range labels {
+		labels[i] = label(l)
+	}
 	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 }
 

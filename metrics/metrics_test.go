@@ -216,6 +216,7 @@ func TestSnoozeAndShutdown(t *testing.T) {
 			"chicory_task_duration_seconds{outcome=shutdown,queue=default,task=wait}":             1,
 			"chicory_deliveries_settled_total{queue=default,reason=,state=retry,task=snooze}":     1,
 			"chicory_deliveries_settled_total{queue=default,reason=,state=released,task=wait}":    1,
+			"chicory_deliveries_settled_total{queue=default,reason=,state=cancelled,task=wait}":   1,
 			"chicory_worker_healthy{worker=w}":                                                    0,
 			"chicory_deliveries_settled_total{queue=default,reason=failed,state=retry,task=wait}": 0,
 			"chicory_task_duration_seconds{outcome=error,queue=default,task=wait}":                0,
@@ -296,5 +297,35 @@ func TestConventions(t *testing.T) {
 	problems, err := testutil.CollectAndLint(m)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
+	}
+}
+
+// TestHostileNames: Prometheus has no labels that are not UTF-8.
+func TestHostileNames(t *testing.T) {
+	t.Parallel()
+	m, app, w := setUp(t, worker.Options{Name: "w\xff"})
+	m.WatchWorker(w)
+	task := chicory.Register(app, "t\xff", func(context.Context, int) (int, error) { return 1, nil })
+	stop := start(t, w)
+	r, err := task.Delay(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Get(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	got := gathered(t, m)
+	for _, name := range []string{"chicory_dispatches_total{outcome=success,queue=default,task=t\ufffd}",
+		"chicory_task_duration_seconds{outcome=success,queue=default,task=t\ufffd}",
+		"chicory_deliveries_settled_total{queue=default,reason=,state=success,task=t\ufffd}"} {
+		if got[name] != 1 {
+			t.Errorf("%s is %v, want 1", name, got[name])
+		}
+	}
+	if _, ok := got["chicory_worker_slots{worker=w\ufffd}"]; !ok {
+		t.Error("the worker is not told of")
 	}
 }

@@ -25,7 +25,7 @@ type job struct {
 
 	contentType string // of the result
 	body        []byte
-	badResult   *engine.ResultError // why it cannot be kept
+	unfit       error // the argument or the result was, for good
 
 	mu       sync.Mutex
 	admitted bool                    // call may be read
@@ -203,7 +203,7 @@ func (j *job) expired() bool {
 func (j *job) judge(err error) {
 	a, cause := &j.attempt, j.cause
 	j.s.processed.Add(1)
-	if err == nil && j.badResult == nil {
+	if err == nil && j.unfit == nil {
 		j.decide(a.Succeed(j.contentType, j.body))
 		return
 	}
@@ -214,8 +214,8 @@ func (j *job) judge(err error) {
 		j.decide(a.Done())
 	case errors.Is(cause, engine.ErrCancelled):
 		j.decide(a.Cancelled())
-	case j.badResult != nil: // it must not run again, whatever middleware or a shutdown made of it
-		j.fail(j.badResult, now)
+	case j.unfit != nil: // whatever middleware, a time-out or a shutdown made of it
+		j.fail(j.unfit, now)
 	case errors.Is(cause, engine.ErrTimeout):
 		j.fail(fmt.Errorf("%w after %v: %w", engine.ErrTimeout, a.Policy.Timeout, err), now)
 	case cause != nil && j.d.Once: // cut off by shutdown

@@ -70,7 +70,8 @@ const NoGrace time.Duration = -1
 type Handler func(ctx context.Context) error
 
 // Middleware wraps handlers: to trace, to measure, to refuse. It sees what the
-// handler returned, panics included, as errors.
+// handler returned, panics included, as errors. An argument or a result that was
+// refused stays refused, whatever it returns.
 type Middleware func(next Handler) Handler
 
 // An Outcome is what became of one delivery of a task.
@@ -80,8 +81,8 @@ type Outcome struct {
 	Queue   string
 	Attempt int // from 1
 	// State is that of the task from now on. RETRY is any later run: after a
-	// failure, a snooze, or parking. It is empty if the delivery was given back,
-	// or found the task decided already.
+	// failure, a snooze, or parking. CANCELLED is told of tasks that ran. It is
+	// empty if the delivery was given back, or found the task decided already.
 	State chicory.State
 	// Reason and Kind are those of chicory.TaskError, where State is a failure,
 	// RETRY after one, or RETRY of a parked task.

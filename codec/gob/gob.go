@@ -4,7 +4,8 @@
 //
 //	app, err := chicory.New(chicory.Config{URL: "memory:", Codec: gob.Codec})
 //
-// What an interface holds must be registered with encoding/gob. Fields of the
+// What an interface holds must be registered with encoding/gob, and an argument
+// or result that is itself an interface cannot be decoded. Fields of the
 // sender that the receiver lacks are ignored; there is no strict form, so that
 // StrictFields and ValidationStrict are refused. encoding/gob is not made for
 // bytes of people one does not trust: give write access to the store only to
