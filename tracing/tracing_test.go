@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -174,7 +175,7 @@ func TestSpansTellHowItEnded(t *testing.T) {
 			}
 			_, _ = r.Get(t.Context())
 		}
-		if _, err := task.Send(t.Context(), string(make([]byte, 2<<20))); !errors.Is(err, chicory.ErrTooLarge) {
+		if _, err := task.Send(t.Context(), strings.Repeat("x", 2<<20)); !errors.Is(err, chicory.ErrTooLarge) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
