@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chicory-go/chicory/codec"
 	"github.com/chicory-go/chicory/driver"
 	"github.com/chicory-go/chicory/internal/engine"
 )
@@ -21,8 +22,9 @@ const (
 // An App sends tasks, waits for their results and knows their handlers. It is
 // safe for concurrent use.
 type App struct {
-	cfg  Config
-	core *engine.Core
+	cfg      Config
+	core     *engine.Core
+	decoders []codec.Codec // those of cfg
 
 	connecting lock // guards what follows
 	broker     source
@@ -79,7 +81,7 @@ func Must[T any](v T, err error) T {
 }
 
 func newApp(cfg Config) *App {
-	a := &App{cfg: cfg, connecting: make(lock, 1)}
+	a := &App{cfg: cfg, decoders: cfg.decoders(), connecting: make(lock, 1)}
 	a.core = &engine.Core{Defaults: cfg.policy(), Log: cfg.Logger, MaxPayload: cfg.MaxPayload,
 		MaxResult: cfg.MaxResult, Hold: a.hold, Override: a.override}
 	return a

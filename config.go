@@ -85,8 +85,21 @@ type Config struct {
 	// notifications are polled whatever it says.
 	ResultSweep time.Duration
 
+	// Validation says which values are checked of tasks that do not say it:
+	// empty is ValidationInputs.
+	Validation ValidationMode
+	// Validator checks values beside their own Validate methods, of every task
+	// whose mode asks for it, such as by struct tags: see package validate. It
+	// must be safe for concurrent use; nil is none.
+	Validator func(v any) error
+
 	// Codec encodes arguments and results; nil is JSON.
 	Codec codec.Codec
+	// Codecs are further codecs to decode with, beside Codec and those
+	// registered with package codec: the content type of what arrives chooses
+	// one. A task of another content type is dead-lettered with the reason
+	// "undecodable".
+	Codecs []codec.Codec
 	// Middleware wraps every dispatch, the first outermost.
 	Middleware []Middleware
 	// Logger is where the app reports; nil is slog.Default.
@@ -137,6 +150,7 @@ func (c *Config) fill() error {
 	def(&c.ResultTTL, defaultResultTTL)
 	def(&c.MaxPayload, defaultSize)
 	def(&c.MaxResult, defaultSize)
+	def(&c.Validation, ValidationInputs)
 	if c.Codec == nil {
 		c.Codec = codec.JSON
 	}
@@ -163,6 +177,7 @@ func (c *Config) check() error {
 		positive("Config.Timeout", c.Timeout),
 		positive("Config.ResultTTL", c.ResultTTL),
 		c.Backoff.check(),
+		c.Validation.check(),
 	}
 	if c.Delivery != AtLeastOnceDelivery && c.Delivery != AtMostOnceDelivery {
 		errs = append(errs, fmt.Errorf("%w: Config.Delivery %q", ErrValidation, c.Delivery))
@@ -173,10 +188,32 @@ func (c *Config) check() error {
 	if slices.ContainsFunc(c.Middleware, func(m Middleware) bool { return m == nil }) {
 		errs = append(errs, fmt.Errorf("%w: nil Config.Middleware", ErrValidation))
 	}
+	decoders := map[string]bool{}
+	for _, d := range c.decoders() {
+		if d == nil {
+			errs = append(errs, fmt.Errorf("%w: nil in Config.Codecs", ErrValidation))
+			continue
+		}
+		if decoders[d.ContentType()] {
+			errs = append(errs, fmt.Errorf("%w: two codecs for %s in Config.Codec and Config.Codecs", ErrValidation, d.ContentType()))
+		}
+		decoders[d.ContentType()] = true
+	}
 	if c.MaxPayload < 0 || c.MaxResult < 0 {
 		errs = append(errs, fmt.Errorf("%w: negative Config.MaxPayload or MaxResult", ErrValidation))
 	}
 	return errors.Join(errs...)
+}
+
+// decoders are the app's own codecs, the one it encodes with first.
+func (c *Config) decoders() []codec.Codec { return append([]codec.Codec{c.Codec}, c.Codecs...) }
+
+// validation is the mode of a task of these settings.
+func (c *Config) validation(s *taskSettings) ValidationMode {
+	if s.validation != "" {
+		return s.validation
+	}
+	return c.Validation
 }
 
 // policy returns the defaults, every field set but the expiry.

@@ -67,7 +67,8 @@ func (d *Definition[In, Out]) On(app *App) *Task[In, Out] {
 	if err := d.settings.err(); err != nil {
 		app.core.Tasks.AddErr(d.mistake(err))
 	}
-	return &Task[In, Out]{app: app, def: d, policy: p}
+	check := checker[In](app.cfg.validation(&d.settings).inputs(), d.name, "argument", app.cfg.Validator)
+	return &Task[In, Out]{app: app, def: d, policy: p, check: check}
 }
 
 // Handle makes h the handler of the task in workers of app, with options for
@@ -100,7 +101,11 @@ func (d *Definition[In, Out]) handle(app *App, h func(context.Context, In) (Out,
 		app.core.Tasks.AddErr(fmt.Errorf("task %q, at %s: %w", d.name, where, err))
 		return
 	}
-	r := &runner[In, Out]{h: h, strict: s.strict, codec: app.cfg.Codec, max: app.cfg.MaxResult}
+	r := newRunner(app, d.name, h, &s)
+	if _, err := strictForm(app.cfg.Codec); r.strict && err != nil {
+		app.core.Tasks.AddErr(fmt.Errorf("task %q, at %s: %w: %w", d.name, where, ErrValidation, err))
+		return
+	}
 	app.core.Tasks.Add(&engine.Task{Name: d.name, Aliases: s.aliases, Policy: s.policy, RetryIf: s.retryIf,
 		Run: r.run, Where: where})
 }
@@ -130,49 +135,89 @@ func NoResult[In any](h func(context.Context, In) error) func(context.Context, I
 
 // A runner is a handler on its way to lose its types.
 type runner[In, Out any] struct {
-	h      func(context.Context, In) (Out, error)
-	strict bool
-	codec  codec.Codec
-	max    int
+	h        func(context.Context, In) (Out, error)
+	checkIn  func(In) error // nil: nothing to check
+	checkOut func(Out) error
+	mode     ValidationMode
+	strict   bool
+	codec    codec.Codec
+	decoders []codec.Codec // codec among them
+	max      int
+}
+
+func newRunner[In, Out any](app *App, name string, h func(context.Context, In) (Out, error), s *taskSettings) *runner[In, Out] {
+	mode := app.cfg.validation(s)
+	return &runner[In, Out]{h: h, mode: mode, strict: s.strict || mode == ValidationStrict,
+		codec: app.cfg.Codec, decoders: app.decoders, max: app.cfg.MaxResult,
+		checkIn:  checker[In](mode.inputs(), name, "argument", app.cfg.Validator),
+		checkOut: checker[Out](mode.outputs(), name, "result", app.cfg.Validator)}
 }
 
 func (r *runner[In, Out]) run(ctx context.Context, env *engine.Envelope) (string, []byte, error) {
 	var in In
 	if err := r.decode(env, &in); err != nil {
-		return "", nil, &engine.ReasonError{Reason: driver.ReasonUndecodable, Kind: "undecodable",
-			Err: fmt.Errorf("argument of %s: %w", env.Name, err)}
+		return "", nil, refusal(fmt.Errorf("argument of %s: %w", env.Name, err))
+	}
+	if r.checkIn != nil {
+		if err := r.checkIn(in); err != nil {
+			return "", nil, refusal(err)
+		}
 	}
 	out, err := r.h(ctx, in)
 	if err != nil {
 		return "", nil, err
+	}
+	body, err := r.encode(out)
+	if err != nil {
+		return "", nil, &engine.ResultError{Err: err}
+	}
+	return r.codec.ContentType(), body, nil
+}
+
+// refusal is the error of an argument that no handler saw.
+func refusal(err error) error {
+	var invalid *ValidationError
+	if errors.As(err, &invalid) {
+		return &engine.ReasonError{Reason: driver.ReasonValidation, Kind: invalid.Code(), Err: invalid}
+	}
+	return &engine.ReasonError{Reason: driver.ReasonUndecodable, Kind: "undecodable", Err: err}
+}
+
+func (r *runner[In, Out]) decode(env *engine.Envelope, in *In) error {
+	c, err := codec.Lookup(env.ContentType, r.decoders...)
+	if err != nil {
+		return err
+	}
+	if !r.strict {
+		return c.Decode(env.Body, in)
+	}
+	strict, err := strictForm(c)
+	if err != nil {
+		return err
+	}
+	err = strict.Decode(env.Body, in)
+	if err != nil && r.mode == ValidationStrict && c.Decode(env.Body, new(In)) == nil {
+		err = &ValidationError{Task: env.Name, Value: "argument", Err: err} // it can be read
+	}
+	return err
+}
+
+// encode checks and encodes a result. Running the handler again would not mend
+// one that fails.
+func (r *runner[In, Out]) encode(out Out) ([]byte, error) {
+	if r.checkOut != nil {
+		if err := r.checkOut(out); err != nil {
+			return nil, refusal(err)
+		}
 	}
 	body, err := r.codec.Append(nil, out)
 	if err == nil && len(body) > r.max {
 		err = fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, len(body), r.max)
 	}
 	if err != nil {
-		// The handler succeeded: running it again would not mend its result.
-		return "", nil, Permanent(&resultError{err})
+		return nil, &resultError{err}
 	}
-	return r.codec.ContentType(), body, nil
-}
-
-func (r *runner[In, Out]) decode(env *engine.Envelope, in *In) error {
-	c := r.codec
-	if env.ContentType != c.ContentType() {
-		var err error
-		if c, err = codec.Lookup(env.ContentType); err != nil {
-			return err
-		}
-	}
-	if r.strict {
-		s, ok := c.(codec.Stricter)
-		if !ok {
-			return errors.New("codec " + env.ContentType + " has no strict form")
-		}
-		c = s.Strict()
-	}
-	return c.Decode(env.Body, in)
+	return body, nil
 }
 
 // A resultError is a result that cannot be stored.

@@ -16,13 +16,18 @@ const module = "github.com/chicory-go/chicory"
 // TestDependencies keeps client libraries out of what every user links.
 func TestDependencies(t *testing.T) {
 	t.Parallel()
-	light := []string{"github.com/google/uuid", "google.golang.org/protobuf", "golang.org/x/sync"}
+	core := slices.Clip([]string{module, module + "/driver", module + "/codec", module + "/worker", module + "/internal",
+		"github.com/google/uuid", "google.golang.org/protobuf"})
 	tests := []struct {
 		packages []string
 		allowed  []string
 	}{
 		{[]string{"./driver"}, []string{module + "/driver"}},
 		{[]string{"./codec"}, []string{module + "/codec"}},
+		{[]string{"./codec/cbor"}, []string{module + "/codec", "github.com/fxamacker/cbor", "github.com/x448/float16"}},
+		{[]string{"./codec/msgpack"}, []string{module + "/codec", "github.com/vmihailenco"}},
+		{[]string{"./codec/zstd"}, []string{module + "/codec", "github.com/klauspost/compress"}},
+		{[]string{"./codec/gob", "./codec/aesgcm"}, []string{module + "/codec"}},
 		{[]string{"./drivers/memory"}, []string{module + "/driver", module + "/drivers/memory", module + "/internal/store"}},
 		{[]string{"./drivers/bolt"}, []string{module + "/driver", module + "/drivers/bolt", module + "/internal/store",
 			module + "/internal/wire", "go.etcd.io/bbolt", "golang.org/x/sys"}},
@@ -30,12 +35,15 @@ func TestDependencies(t *testing.T) {
 			"github.com/redis/go-redis", "github.com/cespare/xxhash", "go.uber.org/atomic", "golang.org/x/sys"}},
 		{[]string{"./drivers/amqp"}, []string{module + "/driver", module + "/drivers/amqp", module + "/internal/location", module + "/internal/wire",
 			"github.com/rabbitmq/amqp091-go"}},
-		{[]string{".", "./worker", "./drivers/memory"}, append(light, module)},
+		{[]string{".", "./worker", "./drivers/memory"}, append(core, module+"/drivers/memory")},
+		{[]string{"./validate"}, []string{module + "/validate", "github.com/go-playground", "github.com/gabriel-vasile/mimetype",
+			"github.com/leodido/go-urn", "golang.org/x/crypto", "golang.org/x/text", "golang.org/x/sys"}},
+		{[]string{"./health"}, append(core, module+"/health")},
 	}
 	for _, tt := range tests {
 		args := append([]string{"list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}"}, tt.packages...)
 		for path := range strings.FieldsSeq(goTool(t, args...)) {
-			if !slices.ContainsFunc(tt.allowed, func(a string) bool { return path == a || strings.HasPrefix(path, a+"/") }) {
+			if !slices.ContainsFunc(tt.allowed, func(a string) bool { return path == a || a != module && strings.HasPrefix(path, a+"/") }) {
 				t.Errorf("%v links %s; allowed is %v and the standard library", tt.packages, path, tt.allowed)
 			}
 		}
@@ -45,7 +53,8 @@ func TestDependencies(t *testing.T) {
 // TestDocumentation wants a comment on every exported name and every package.
 func TestDocumentation(t *testing.T) {
 	t.Parallel()
-	for _, dir := range []string{".", "driver", "codec", "worker", "drivers/memory", "drivers/bolt", "drivers/redis", "drivers/amqp", "internal/store", "internal/location", "internal/wire", "drivers/all"} {
+	for _, dir := range []string{".", "driver", "codec", "worker", "drivers/memory", "drivers/bolt", "drivers/redis", "drivers/amqp", "internal/store", "internal/location", "internal/wire", "drivers/all",
+		"validate", "codec/cbor", "codec/msgpack", "codec/gob", "codec/zstd", "codec/aesgcm", "health", "metrics", "tracing"} {
 		p := documented(t, dir)
 		if p.Doc == "" {
 			t.Errorf("package %s has no comment", dir)

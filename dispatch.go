@@ -18,7 +18,8 @@ import (
 type Task[In, Out any] struct {
 	app    *App
 	def    *Definition[In, Out]
-	policy engine.Policy // registration over app
+	policy engine.Policy  // registration over app
+	check  func(In) error // of arguments; nil: nothing to check
 }
 
 // Name returns the task's name.
@@ -26,10 +27,10 @@ func (t *Task[In, Out]) Name() string { return t.def.name }
 
 // Delay enqueues the task and returns the handle of its result. It returns
 // once the broker has stored the message. Nothing is enqueued if it fails with
-// ErrNotConnected, ErrNoBackend, ErrValidation, ErrTooLarge, ErrDuplicate, the
-// cause of a context that has ended before, or an error of the middleware; what
-// the broker refuses or leaves open is a *PublishError, which says whether the
-// outcome is known.
+// ErrNotConnected, ErrNoBackend, ErrValidation (a *ValidationError for an
+// argument that was refused), ErrTooLarge, ErrDuplicate, the cause of a context
+// that has ended before, or an error of the middleware; what the broker refuses
+// or leaves open is a *PublishError, which says whether the outcome is known.
 func (t *Task[In, Out]) Delay(ctx context.Context, in In, opts ...CallOption) (*AsyncResult[Out], error) {
 	eng, c, err := t.answered(opts)
 	if err != nil {
@@ -237,6 +238,11 @@ func travelling(p engine.Policy) engine.Policy {
 }
 
 func (t *Task[In, Out]) encode(m *driver.Message, env *engine.Envelope, in In) error {
+	if t.check != nil {
+		if err := t.check(in); err != nil {
+			return err
+		}
+	}
 	body, err := t.app.cfg.Codec.Append(nil, in)
 	if err != nil {
 		return fmt.Errorf("%w: argument of %s: %w", ErrValidation, t.def.name, err)

@@ -36,5 +36,18 @@
 // polling. Its context bounds the wait and never cancels the task. What the
 // handler returned as an error arrives as a [*TaskError].
 //
+// # Checking values
+//
+// An argument with a method Validate() error is asked where it is sent and again
+// before its handler; [Validation] asks results too, or less. Package validate
+// checks struct tags. What is refused is a [*ValidationError], or ends as a dead
+// letter without a retry.
+//
+// # Watching
+//
+// [Middleware] wraps what is sent, worker.Middleware what is run. Packages
+// metrics (Prometheus), tracing (OpenTelemetry) and health (probes over HTTP) are
+// built on them.
+//
 // Everything here is safe for concurrent use unless it says otherwise.
 package chicory

@@ -23,7 +23,9 @@ var (
 	ErrDuplicate = engine.ErrDuplicate
 	// ErrTooLarge: the argument or result exceeds the limit.
 	ErrTooLarge = engine.ErrTooLarge
-	// ErrValidation: an option, a name or an argument is invalid.
+	// ErrValidation: an option, a name, an argument or a result is invalid. It
+	// matches *ValidationError, and the *TaskError of a task that a worker
+	// refused.
 	ErrValidation = engine.ErrValidation
 	// ErrWaitInTask: Get was called inside a handler; see AllowWait.
 	ErrWaitInTask = engine.ErrWaitInTask
@@ -93,13 +95,13 @@ func publishError(err error) error {
 type BatchError = driver.BatchError
 
 // A TaskError is the end of a task that did not succeed, as its record tells
-// it. It matches ErrFailed, ErrDeadLettered, ErrExpired, ErrCancelled and
-// ErrUnknownTask by its State and Reason.
+// it. It matches ErrFailed, ErrDeadLettered, ErrExpired, ErrCancelled,
+// ErrUnknownTask and ErrValidation by its State and Reason.
 type TaskError struct {
 	ID      string
 	Name    string // the task's name
 	State   State
-	Reason  string          // "failed", "poison", "lost", "undecodable", "unknown_task", or empty
+	Reason  string          // "failed", "poison", "lost", "undecodable", "validation", "unknown_task", or empty
 	Kind    string          // class of the error: what its Code() string said, else its type
 	Message string          // text of the error
 	Attempt int             // the last attempt
@@ -130,6 +132,8 @@ func (e *TaskError) Is(target error) bool {
 		return e.State == StateCancelled
 	case ErrUnknownTask:
 		return e.Reason == driver.ReasonUnknownTask
+	case ErrValidation:
+		return e.Reason == driver.ReasonValidation
 	}
 	return false
 }

@@ -35,6 +35,33 @@ func ExampleDefine() {
 	// Output: 640 pixels wide
 }
 
+// An order checks itself.
+type order struct{ Count int }
+
+func (o order) Validate() error {
+	if o.Count < 1 {
+		return fmt.Errorf("count is %d, want at least 1", o.Count)
+	}
+	return nil
+}
+
+func ExampleValidation() {
+	ctx, app := context.Background(), chicory.Must(chicory.New(quiet))
+	defer app.Close()
+	buy := chicory.Register(app, "buy", func(_ context.Context, o order) (order, error) {
+		return order{o.Count - 1}, nil
+	}, chicory.Validation(chicory.ValidationStrict)) // arguments, results and unknown fields
+	defer work(app)()
+	_, err := buy.Delay(ctx, order{0}) // nothing is enqueued
+	fmt.Println(err)
+	_, err = chicory.Must(buy.Delay(ctx, order{1})).Get(ctx) // the result is refused
+	var failed *chicory.TaskError
+	fmt.Println(errors.As(err, &failed), failed.Reason, failed.Attempt, errors.Is(err, chicory.ErrValidation))
+	// Output:
+	// chicory: argument of buy refused: count is 0, want at least 1
+	// true validation 1 true
+}
+
 func ExampleRetryAfter() {
 	ctx, app := context.Background(), chicory.Must(chicory.New(quiet))
 	defer app.Close()

@@ -49,9 +49,10 @@ func (s *commonSettings) err() error { return errors.Join(s.errs...) }
 
 type taskSettings struct {
 	commonSettings
-	aliases []string
-	retryIf func(error) bool
-	strict  bool
+	aliases    []string
+	retryIf    func(error) bool
+	strict     bool
+	validation ValidationMode // empty: the app's
 }
 
 type callSettings struct {
@@ -227,7 +228,8 @@ func Alias(names ...string) TaskOption {
 }
 
 // StrictFields refuses arguments with fields that the handler's type does not
-// have. By default they are ignored, so that producers may be newer.
+// have; the codec must have a strict form. By default they are ignored, so that
+// producers may be newer.
 func StrictFields() TaskOption {
 	return taskOnly(func(s *taskSettings) error { s.strict = true; return nil })
 }

@@ -75,10 +75,7 @@ func (r *AsyncResult[T]) value(rec *driver.Record) (T, error) {
 	if rec.ContentType == "" {
 		return v, fmt.Errorf("%w: %s", ErrResultIgnored, r.id)
 	}
-	c, err := codec.Lookup(rec.ContentType)
-	if own := r.app.cfg.Codec; rec.ContentType == own.ContentType() {
-		c, err = own, nil
-	}
+	c, err := codec.Lookup(rec.ContentType, r.app.decoders...)
 	if err == nil {
 		err = c.Decode(rec.Body, &v)
 	}

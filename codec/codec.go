@@ -40,7 +40,8 @@ var (
 	codecs = map[string]Codec{JSON.ContentType(): JSON}
 )
 
-// Register makes c the codec of its content type. It panics if there is one.
+// Register makes c the codec of its content type in all apps of the process.
+// It panics if there is one.
 func Register(c Codec) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -50,15 +51,26 @@ func Register(c Codec) {
 	codecs[c.ContentType()] = c
 }
 
-// Lookup returns the codec of a content type.
-func Lookup(contentType string) (Codec, error) {
+// Lookup returns the codec of a content type: the first of own, then of the
+// registered ones, that has it. Its error matches ErrUnknown and names those
+// that are known.
+func Lookup(contentType string, own ...Codec) (Codec, error) {
+	for _, c := range own {
+		if c.ContentType() == contentType {
+			return c, nil
+		}
+	}
 	mu.RLock()
 	defer mu.RUnlock()
 	if c, ok := codecs[contentType]; ok {
 		return c, nil
 	}
-	known := slices.Sorted(maps.Keys(codecs))
-	return nil, fmt.Errorf("%w %q (known: %s)", ErrUnknown, contentType, strings.Join(known, ", "))
+	known := slices.Collect(maps.Keys(codecs))
+	for _, c := range own {
+		known = append(known, c.ContentType())
+	}
+	slices.Sort(known)
+	return nil, fmt.Errorf("%w %q (known: %s)", ErrUnknown, contentType, strings.Join(slices.Compact(known), ", "))
 }
 
 type jsonCodec struct{ strict bool }

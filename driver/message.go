@@ -119,6 +119,7 @@ const (
 	ReasonPoison      = "poison"       // too many workers died with it
 	ReasonLost        = "lost"         // at-most-once, and it may have started before
 	ReasonUndecodable = "undecodable"  // its envelope or argument cannot be read
+	ReasonValidation  = "validation"   // its argument or result was refused
 	ReasonUnknownTask = "unknown_task" // no worker knew its name in time
 )
 

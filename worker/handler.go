@@ -39,7 +39,12 @@ func (j *job) handle() (err error) {
 func (j *job) runHandler(ctx context.Context) (err error) {
 	returned := false
 	defer j.recovered(&err, &returned)
+	j.unfit = nil // of a run before, if middleware runs it twice
 	j.contentType, j.body, err = j.task.Run(ctx, &j.env)
+	switch err.(type) {
+	case *engine.ReasonError, *engine.ResultError:
+		j.unfit = err
+	}
 	returned = true
 	return err
 }

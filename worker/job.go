@@ -25,6 +25,7 @@ type job struct {
 
 	contentType string // of the result
 	body        []byte
+	unfit       error // the argument or the result was, for good
 
 	mu       sync.Mutex
 	admitted bool                    // call may be read
@@ -68,24 +69,14 @@ func (j *job) run() {
 
 // logUnrun tells of a delivery that ends, or is parked, without a run.
 func (j *job) logUnrun(v *engine.Verdict) {
-	if len(v.Then) == 0 && (v.Record == nil || v.Record.Error == nil) {
+	if v.Why == nil {
 		return
 	}
-	what, info := "chicory: task failed for good without a run", (*driver.DeadInfo)(nil)
-	switch {
-	case v.Record != nil:
-		info = v.Record.Error
-	case v.Then[0].Dead != nil:
-		info = v.Then[0].Dead
-	}
-	if len(v.Then) > 0 && v.Then[0].Dead == nil {
+	what := "chicory: task failed for good without a run"
+	if v.State == driver.Retry {
 		what = "chicory: task parked until a worker can run it"
 	}
-	attrs := j.logAttrs()
-	if info != nil {
-		attrs = append(attrs, "reason", info.Reason, "error", info.Message)
-	}
-	j.s.log.Warn(what, attrs...)
+	j.s.log.Warn(what, j.logAttrs("reason", v.Why.Reason, "error", v.Why.Message)...)
 }
 
 // admit reads the delivery and refuses what must not start.
@@ -212,7 +203,7 @@ func (j *job) expired() bool {
 func (j *job) judge(err error) {
 	a, cause := &j.attempt, j.cause
 	j.s.processed.Add(1)
-	if err == nil {
+	if err == nil && j.unfit == nil {
 		j.decide(a.Succeed(j.contentType, j.body))
 		return
 	}
@@ -223,6 +214,8 @@ func (j *job) judge(err error) {
 		j.decide(a.Done())
 	case errors.Is(cause, engine.ErrCancelled):
 		j.decide(a.Cancelled())
+	case j.unfit != nil: // whatever middleware, a time-out or a shutdown made of it
+		j.fail(j.unfit, now)
 	case errors.Is(cause, engine.ErrTimeout):
 		j.fail(fmt.Errorf("%w after %v: %w", engine.ErrTimeout, a.Policy.Timeout, err), now)
 	case cause != nil && j.d.Once: // cut off by shutdown

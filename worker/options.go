@@ -46,6 +46,11 @@ type Options struct {
 	DeadLetterAge time.Duration
 	// Middleware wraps every handler, the first outermost.
 	Middleware []Middleware
+	// OnSettled, if set, is told of each delivery once it is settled: to count.
+	// Several calls run at once; each holds up the settling of others, so it
+	// must return soon. Of a delivery that was lost, or whose settling has an
+	// unknown outcome, nothing is told.
+	OnSettled func(Outcome)
 	// Name tells this worker from others; empty is host, process and a number.
 	Name string
 	// Logger is where the worker reports; nil is the app's.
@@ -65,8 +70,25 @@ const NoGrace time.Duration = -1
 type Handler func(ctx context.Context) error
 
 // Middleware wraps handlers: to trace, to measure, to refuse. It sees what the
-// handler returned, panics included, as errors.
+// handler returned, panics included, as errors. An argument or a result that was
+// refused stays refused, whatever it returns.
 type Middleware func(next Handler) Handler
+
+// An Outcome is what became of one delivery of a task.
+type Outcome struct {
+	ID      string
+	Name    string // the task's name; empty if this worker has no handler for it
+	Queue   string
+	Attempt int // from 1
+	// State is that of the task from now on. RETRY is any later run: after a
+	// failure, a snooze, or parking. CANCELLED is told of tasks that ran. It is
+	// empty if the delivery was given back, or found the task decided already.
+	State chicory.State
+	// Reason and Kind are those of chicory.TaskError, where State is a failure,
+	// RETRY after one, or RETRY of a parked task.
+	Reason, Kind string
+	Released     bool // given back, for another worker to run
+}
 
 const (
 	defaultLease         = 30 * time.Second

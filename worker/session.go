@@ -340,14 +340,3 @@ func (s *session) purge(ctx context.Context) {
 		}
 	}
 }
-
-func (s *session) health() error {
-	var errs []error
-	if err := s.away.Load(); err != nil {
-		errs = append(errs, fmt.Errorf("chicory: broker is away: %w", *err))
-	}
-	if names := s.hung.names(); len(names) > 0 {
-		errs = append(errs, fmt.Errorf("chicory: handlers ignore their cancelled contexts: %v", names))
-	}
-	return errors.Join(errs...)
-}

@@ -145,7 +145,13 @@ func (j *job) settle(v engine.Verdict) {
 // the record says which, and is written already.
 func (j *job) settled(err error) {
 	switch {
-	case err == nil, errors.Is(err, driver.ErrStale), errors.Is(err, driver.ErrLeaseLost), errors.Is(err, driver.ErrClosed):
+	case err == nil:
+		j.report(j.verdict.State)
+		j.forget()
+	case errors.Is(err, driver.ErrStale): // another verdict stood
+		j.report("")
+		j.forget()
+	case errors.Is(err, driver.ErrLeaseLost), errors.Is(err, driver.ErrClosed):
 		j.forget()
 	default:
 		j.unsettled(err, j.verdict)
@@ -165,6 +171,34 @@ func (j *job) unsettled(err error, v engine.Verdict) {
 	default:
 		j.again("not settled", err, func() { j.settle(v) })
 	}
+}
+
+// report tells Options.OnSettled what became of the delivery: the task's state
+// from now on, empty if this worker did not decide it. Who cancelled a task has
+// written so before its handler could.
+func (j *job) report(state driver.State) {
+	if j.s.opts.OnSettled == nil {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			j.s.log.Error("chicory: OnSettled panics", j.logAttrs("panic", p)...)
+		}
+	}()
+	o := Outcome{ID: j.d.ID, Queue: j.d.Queue, Attempt: int(j.d.Attempt), State: state,
+		Released: j.verdict.Action == driver.Release}
+	if j.task != nil {
+		o.Name = j.task.Name
+	}
+	j.mu.Lock()
+	if state == "" && errors.Is(j.cause, engine.ErrCancelled) {
+		o.State = driver.Cancelled
+	}
+	j.mu.Unlock()
+	if why := j.verdict.Why; why != nil && state != "" {
+		o.Reason, o.Kind = why.Reason, why.Kind
+	}
+	j.s.opts.OnSettled(o)
 }
 
 // mustNotRepeat reports whether settling again could publish a second copy of

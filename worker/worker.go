@@ -172,18 +172,11 @@ func queueNames(qs []driver.QueueSpec) string {
 	return strings.Join(names, ",")
 }
 
-// Health returns nil while the worker runs and can take tasks. Otherwise it
-// says what is wrong: the worker does not run, the broker is away, or handlers
-// ignore their cancelled contexts and keep their slots.
-func (w *Worker) Health() error {
-	w.mu.Lock()
-	s := w.session
-	w.mu.Unlock()
-	if s == nil {
-		return errors.New("chicory: worker is not running")
-	}
-	return s.health()
-}
+// Name returns Options.Name, or what stands for it.
+func (w *Worker) Name() string { return w.opts.Name }
+
+// Concurrency returns how many handlers run at once at most.
+func (w *Worker) Concurrency() int { return w.opts.Concurrency }
 
 // Running returns how many handlers run now.
 func (w *Worker) Running() int {

@@ -73,7 +73,14 @@ func TestEnvelopeRefuses(t *testing.T) {
 
 func FuzzDecodeEnvelope(f *testing.F) {
 	e := full()
-	f.Add(e.Encode())
+	whole := e.Encode()
+	f.Add(whole)
+	f.Add(whole[:len(whole)/2])
+	f.Add(append(bytes.Clone(whole), whole...)) // the last of each field counts
+	f.Add(protowire.AppendString(protowire.AppendTag(bytes.Clone(whole), 99, protowire.BytesType), "later"))
+	f.Add(protowire.AppendTag(bytes.Clone(whole), 50, protowire.StartGroupType))
+	f.Add(protowire.AppendVarint(protowire.AppendTag(nil, fVersion, protowire.VarintType), EnvelopeVersion+1))
+	f.Add((&Envelope{Name: "n", ContentType: "application/json+zstd+aesgcm"}).Encode())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var e, again Envelope

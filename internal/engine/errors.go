@@ -73,6 +73,13 @@ func (e *ReasonError) Unwrap() error { return e.Err }
 // Code returns the kind of the failure.
 func (e *ReasonError) Code() string { return e.Kind }
 
+// A ResultError is a result that cannot be kept. The handler succeeded: running
+// it again would not mend its result.
+type ResultError struct{ Err error }
+
+func (e *ResultError) Error() string { return e.Err.Error() }
+func (e *ResultError) Unwrap() error { return e.Err }
+
 // A PanicError is a panic of a handler.
 type PanicError struct {
 	Value any

@@ -25,7 +25,9 @@ type Attempt struct {
 
 // A Verdict moves a task on: the record first, then the settlement.
 type Verdict struct {
-	Record *driver.Update // nil: the task has no record
+	State  driver.State     // of the task from now on; empty: another's verdict stands
+	Why    *driver.DeadInfo // of a failure, or of parking
+	Record *driver.Update   // nil: the task has no record
 	Action driver.Action
 	Delay  time.Duration // of a release
 	Then   []*driver.Message
@@ -60,13 +62,14 @@ func (a *Attempt) Fail(err error, now time.Time) (v Verdict) {
 }
 
 func (a *Attempt) failed(err error, now time.Time) Verdict {
+	why := driver.ReasonFailed
+	var reason *ReasonError
 	var snooze *SnoozeError
-	if errors.As(err, &snooze) {
-		return a.Snooze(snooze.Wait, now)
-	}
-	why, reason := driver.ReasonFailed, (*ReasonError)(nil)
-	if errors.As(err, &reason) {
+	switch {
+	case errors.As(err, &reason):
 		why = reason.Reason
+	case errors.As(err, &snooze):
+		return a.Snooze(snooze.Wait, now)
 	}
 	info := a.deadInfo(why, err, now)
 	if wait, ok := a.retry(err); ok {
@@ -81,8 +84,9 @@ func (a *Attempt) failed(err error, now time.Time) Verdict {
 // retry reports whether err is tried again, and after which wait.
 func (a *Attempt) retry(err error) (time.Duration, bool) {
 	var permanent *PermanentError
+	var result *ResultError
 	var reason *ReasonError
-	if errors.As(err, &permanent) || errors.As(err, &reason) && reason.Reason != driver.ReasonFailed {
+	if errors.As(err, &permanent) || errors.As(err, &result) || errors.As(err, &reason) && reason.Reason != driver.ReasonFailed {
 		return 0, false
 	}
 	if int64(a.D.Attempt) > int64(a.Policy.Retries) || !a.retriable(err) {
@@ -202,7 +206,7 @@ func (a *Attempt) Refused(r *driver.Record, now time.Time) Verdict {
 }
 
 func (a *Attempt) verdict(s driver.State) Verdict {
-	v := Verdict{Action: driver.Ack}
+	v := Verdict{State: s, Action: driver.Ack}
 	if !a.HasRecord {
 		return v
 	}
@@ -221,6 +225,7 @@ func (a *Attempt) again(wait time.Duration, now time.Time, info *driver.DeadInfo
 	next.Seq++
 	next.Delay = wait
 	v := a.verdict(driver.Retry)
+	v.Why = info
 	v.Then = []*driver.Message{next}
 	if v.Record != nil {
 		v.Record.Due = now.Add(wait).UnixMilli()
@@ -239,6 +244,7 @@ func (a *Attempt) end(info *driver.DeadInfo) Verdict {
 		state = driver.DeadLettered
 	}
 	v := a.verdict(state)
+	v.Why = info
 	if v.Record != nil {
 		v.Record.Error = info
 	}
