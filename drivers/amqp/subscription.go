@@ -342,7 +342,7 @@ func (s *subscription) want(n int, long bool) time.Duration {
 	}
 	if lack != lacksNone && !s.growing {
 		s.growing = true
-		s.spawnLocked(func() { s.grow(n, long) })
+		s.spawnLocked(func() { s.grow(n) })
 	}
 	return idle
 }
