@@ -12,27 +12,34 @@ const (
 	lacksAll  // of some queue it was asked for nothing
 )
 
-// lack compares what the server may send with n.
-func (s *subscription) lack(n int, now time.Time) (lack int) {
-	for _, l := range s.lanes {
-		for _, src := range l.sources {
-			switch {
-			case len(src.consumers) == 0 && !now.Before(src.rests):
-				return lacksAll
-			case src.room() < n:
-				lack = lacksSome
-			}
+// lack compares what the server may send with n. While a queue rests no other begins,
+// which it may be preferred to.
+func (s *subscription) lack(n int, now time.Time) int {
+	var none, rests, some bool
+	for _, src := range sourcesOf(s.lanes) {
+		switch {
+		case len(src.consumers) == 0 && now.Before(src.rests):
+			rests = true
+		case len(src.consumers) == 0:
+			none = true
+		case src.room() < n:
+			some = true
 		}
 	}
-	return lack
+	switch {
+	case none && !rests:
+		return lacksAll
+	case none || rests || some:
+		return lacksSome
+	}
+	return lacksNone
 }
 
 // maxConsumers is how many a source has before they are made one.
 const maxConsumers = 64
 
-// grow asks the server for n messages of each source, of those that rest only if all is
-// wanted.
-func (s *subscription) grow(n int, all bool) {
+// grow asks the server for n messages of each source.
+func (s *subscription) grow(n int) {
 	s.control.Lock()
 	defer s.control.Unlock()
 	s.mu.Lock()
@@ -41,7 +48,7 @@ func (s *subscription) grow(n int, all bool) {
 	var err error
 	if f != nil {
 		if err = s.declare(s.ctx, lanes); err == nil {
-			err = s.growLanes(f, lanes, n, all)
+			err = s.growLanes(f, lanes, n)
 		}
 	}
 	s.mu.Lock()
@@ -55,10 +62,10 @@ func (s *subscription) grow(n int, all bool) {
 	s.signal()
 }
 
-func (s *subscription) growLanes(f *feed, lanes []*lane, n int, all bool) error {
+func (s *subscription) growLanes(f *feed, lanes []*lane, n int) error {
 	for _, l := range lanes {
 		for level := levels - 1; level >= 0; level-- {
-			if err := s.growSource(f, l.sources[level], n, all); err != nil {
+			if err := s.growSource(f, l.sources[level], n); err != nil {
 				return err
 			}
 		}
@@ -66,7 +73,7 @@ func (s *subscription) growLanes(f *feed, lanes []*lane, n int, all bool) error 
 	return nil
 }
 
-func (s *subscription) growSource(f *feed, src *source, n int, all bool) error {
+func (s *subscription) growSource(f *feed, src *source, n int) error {
 	s.mu.Lock()
 	first, want := len(src.consumers) == 0, n-src.room()
 	if first && !s.careful && !s.narrow() {
@@ -83,7 +90,7 @@ func (s *subscription) growSource(f *feed, src *source, n int, all bool) error {
 			want = n
 		}
 	}
-	off := s.stopped || s.closed || want <= 0 || !all && time.Now().Before(src.rests)
+	off := s.stopped || s.closed || want <= 0
 	s.mu.Unlock()
 	if off {
 		return nil

@@ -79,7 +79,7 @@ func startServer(dir string, conf ...string) (*server, error) {
 		// What a queue of delays could not pass on it tries again after three minutes, of
 		// which tests wait for fewer.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"+
-			" -rabbit dead_letter_worker_publisher_confirm_timeout 3000 -rabbit channel_tick_interval 500 -rabbit quorum_tick_interval 60000")
+			" -rabbit dead_letter_worker_publisher_confirm_timeout 3000 -rabbit channel_tick_interval 500")
 	for name, text := range map[string]string{"rabbitmq.conf": s.text(conf...), "plugins": "[].", ".erlang.cookie": "CHICORYTESTS"} {
 		if err := os.WriteFile(at(name), []byte(text), 0o600); err != nil {
 			return nil, err

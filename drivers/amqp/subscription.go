@@ -16,7 +16,7 @@ const (
 	lacking    = 5 * time.Millisecond   // for so long a Receive waits before more is asked of the server
 	soon       = time.Second            // within which the server sends what follows, where it has something
 	asking     = 3 * time.Millisecond   // after which it is asked whether it has
-	arriving   = 2 * time.Millisecond   // from when it has sent something until that is here
+	arriving   = 20 * time.Millisecond  // from when it has sent something until that is here
 	lastCall   = 5 * time.Second        // for giving back, when the worker stops
 	idle       = 5 * time.Second        // after which a subscription makes sure that it is one
 	restMin    = 100 * time.Millisecond // for so long a queue rests that nobody asked, while another is served
@@ -315,7 +315,7 @@ func (s *subscription) want(n int, long bool) time.Duration {
 	}
 	if lack != lacksNone && !s.growing {
 		s.growing = true
-		s.spawnLocked(func() { s.grow(n, long) })
+		s.spawnLocked(func() { s.grow(n) })
 	}
 	return idle
 }

@@ -89,7 +89,7 @@ func TestTLS(t *testing.T) {
 		"amqps://guest:guest@" + addr + "/?" + mine[1:]:                                 "ca_file",
 		base + ours.file("missing.crt") + mine:                                          "missing.crt: no such file",
 		base + ours.file("server.key") + mine:                                           "no certificate",
-		base + ours.file("ca.crt"):                                                      "certificate",
+		base + ours.file("ca.crt"):                                                      "connect to", // the server says nothing, and hangs up
 		strings.Replace(base, "127.0.0.1", "localhost", 1) + ours.file("ca.crt") + mine: "localhost",
 	} {
 		b, err := d.OpenBroker(ctx, config(t, text))
