@@ -3,6 +3,9 @@
 //
 //	import _ "github.com/chicory-go/chicory/drivers/amqp"
 //
+// It is not finished: under load a message of a lower priority may come before one of a
+// higher, and not all of what follows was tried as often as with the other drivers.
+//
 // # URLs
 //
 //	amqp://user:password@host:5672/vhost    a virtual host; "/" is written %2F, or left out
