@@ -188,6 +188,7 @@ func receiveCredit(c *C) {
 	ds := c.receive(s, 4)
 	c.none(s, c.lease/4, "all credit is used")
 	rest := c.worker("a", "b", "c") // another worker gets what is left, at once
+	c.must(s.Extend(c.Context(), ds), "extend")
 	others := c.receive(rest, 26)
 	c.same(append(deliveredIDs(ds), deliveredIDs(others)...), messageIDs(ms), "both workers together have all")
 }
