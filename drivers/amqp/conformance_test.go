@@ -116,9 +116,6 @@ func TestConformance(t *testing.T) {
 }
 
 func TestConformanceClassic(t *testing.T) {
-	if testing.Short() {
-		t.Skip("NOT TESTED with -short: classic queues")
-	}
 	conformance.RunBroker(t, few(harness(amqp.Options{Classic: true}, inMemory)))
 }
 
