@@ -185,3 +185,33 @@ func TestReplayRace(t *testing.T) {
 	want(t, "replayed", total.Load(), n)
 	want(t, "ready", p.stats("q").Ready, n)
 }
+
+// TestDeadWithRecord looks at the dead letter of a task as soon as its record says that
+// it has one: both come in one step.
+func TestDeadWithRecord(t *testing.T) {
+	t.Parallel()
+	p := open(t, true)
+	for i := range 3000 {
+		id := fmt.Sprint("x", i)
+		p.publish(tracked(id))
+		d := p.one()
+		settled := make(chan struct{})
+		go func() {
+			defer close(settled)
+			letter := dead(id, 0, 1)
+			err := p.sub.Settle(t.Context(), []driver.Settlement{{Delivery: d, Then: []*driver.Message{letter},
+				Record: &driver.Update{ID: id, Attempt: 1, State: driver.DeadLettered}}})
+			if err != nil {
+				t.Errorf("settle: %v", err)
+			}
+		}()
+		for p.state(id) != driver.DeadLettered && !t.Failed() {
+		}
+		if ms, err := p.broker.DeadLetters("q").Get(t.Context(), id); len(ms) != 1 || err != nil {
+			t.Errorf("%s is dead-lettered: got %d dead letters, %v", id, len(ms), err)
+		}
+		if <-settled; t.Failed() {
+			return
+		}
+	}
+}

@@ -75,6 +75,8 @@ func (l *deadLetters) Get(ctx context.Context, id string) ([]*driver.Message, er
 	}
 	var ds []*deadLetter
 	k := q.space.key(id)
+	q.mu.Lock() // with a settlement whose record is written its dead letter may not be yet
+	defer q.mu.Unlock()
 	k.shard.mu.Lock()
 	if e := k.find(q.space.store.now().at); e != nil {
 		for _, d := range e.letters() {
