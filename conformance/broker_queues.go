@@ -106,10 +106,10 @@ func queuesPause(c *C) {
 	resumed := make(chan time.Time, 1)
 	go func() {
 		c.sleep(c.lease / 4)
-		resumed <- time.Now()
 		if err := s.SetQueues(c.Context(), []driver.QueueSpec{{Name: "open"}, {Name: "closed"}, {Name: "new"}}); err != nil {
 			c.Errorf("set queues: %v", err)
 		}
+		resumed <- time.Now() // it may take its time to make a queue
 	}()
 	ds := c.receive(s, 1)
 	c.expect(time.Since(<-resumed) <= c.slack, "resuming wakes a waiting Receive")

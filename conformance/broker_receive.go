@@ -426,9 +426,9 @@ func receiveAllWake(c *C) {
 
 func receiveEmpty(c *C) {
 	s := c.worker()
+	begin := time.Now()
 	ctx, cancel := context.WithTimeout(c.Context(), 3*c.lease/2)
 	defer cancel()
-	begin := time.Now()
 	ds, err := s.Receive(ctx, 5)
 	c.expect(len(ds) == 0 && errors.Is(err, context.DeadlineExceeded), "an empty queue: got %d deliveries and %v, want context.DeadlineExceeded", len(ds), err)
 	c.expect(time.Since(begin) >= 3*c.lease/2, "Receive of an empty queue returned after %v", time.Since(begin))
