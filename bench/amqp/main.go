@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -44,7 +45,10 @@ type queue interface {
 }
 
 // A place is where a peer finds its servers; name is no other queue's.
-type place struct{ amqp, redis, name string }
+type place struct {
+	amqp, redis, name string
+	pid               int // of RabbitMQ
+}
 
 var peers = []peer{
 	{"raw", 1, openRaw},
@@ -70,37 +74,39 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer servers.stop()
-	rates, cpus := map[string][]float64{}, map[string][]float64{}
+	rates, cpus := map[string][]float64{}, map[string][2][]float64{}
 	for round := range *rounds {
 		for i := range peers {
 			p := peers[(round+i)%len(peers)]
 			fmt.Fprintln(os.Stderr, p.name)
-			rate, cpu, err := measure(ctx, p, place{servers.amqp, servers.redis, fmt.Sprintf("bench%d-%d", round, i)})
+			rate, cpu, err := measure(ctx, p, place{servers.amqp, servers.redis, fmt.Sprintf("bench%d-%d", round, i), servers.pid()})
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
-			rates[p.name], cpus[p.name] = append(rates[p.name], rate), append(cpus[p.name], cpu)
+			rates[p.name] = append(rates[p.name], rate)
+			cpus[p.name] = [2][]float64{append(cpus[p.name][0], cpu[0]), append(cpus[p.name][1], cpu[1])}
 		}
 	}
-	fmt.Printf("n %d, rounds %d\n\n| peer | tasks/s | to raw | CPU of this process, µs/task |\n|---|---:|---:|---:|\n", *size, *rounds)
+	fmt.Printf("n %d, rounds %d\n\n| peer | tasks/s | to raw | CPU of this process | of RabbitMQ, µs/task |\n|---|---:|---:|---:|---:|\n", *size, *rounds)
 	for _, p := range peers {
 		ratios := make([]float64, *rounds)
 		for i := range ratios {
 			ratios[i] = rates[p.name][i] / rates[peers[0].name][i]
 		}
-		fmt.Printf("| %s | %.0f | %.2f× (%.2f to %.2f) | %.1f |\n", p.name, median(rates[p.name]),
-			median(ratios), slices.Min(ratios), slices.Max(ratios), median(cpus[p.name]))
+		fmt.Printf("| %s | %.0f | %.2f× (%.2f to %.2f) | %.1f | %.1f |\n", p.name, median(rates[p.name]),
+			median(ratios), slices.Min(ratios), slices.Max(ratios), median(cpus[p.name][0]), median(cpus[p.name][1]))
 	}
 	return nil
 }
 
-// measure publishes and runs tasks, and returns how many a second, and the CPU each takes.
-func measure(ctx context.Context, p peer, at place) (rate, cpu float64, err error) {
+// measure publishes and runs tasks, and returns how many a second, and the CPU that each
+// takes of this process and of RabbitMQ.
+func measure(ctx context.Context, p peer, at place) (rate float64, cpu [2]float64, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not done within %v", timeout))
 	defer cancel()
 	q, err := p.open(ctx, at)
 	if err != nil {
-		return 0, 0, err
+		return 0, cpu, err
 	}
 	defer func() {
 		if closing := q.close(); err == nil {
@@ -117,7 +123,7 @@ func measure(ctx context.Context, p peer, at place) (rate, cpu float64, err erro
 		}
 	})
 	if err != nil {
-		return 0, 0, err
+		return 0, cpu, err
 	}
 	all := func(n int) error {
 		if err := publishAll(ctx, q, n); err != nil {
@@ -131,14 +137,16 @@ func measure(ctx context.Context, p peer, at place) (rate, cpu float64, err erro
 		}
 	}
 	if err := all(warm); err != nil {
-		return 0, 0, err
+		return 0, cpu, err
 	}
-	begin, before := time.Now(), selfCPU()
+	begin, own, server := time.Now(), selfCPU(), cpuOf(at.pid)
 	if err := all(n); err != nil {
-		return 0, 0, err
+		return 0, cpu, err
 	}
 	rate = float64(n) / time.Since(begin).Seconds()
-	cpu = float64(selfCPU()-before) / float64(time.Microsecond) / float64(n)
+	for i, spent := range []time.Duration{selfCPU() - own, cpuOf(at.pid) - server} {
+		cpu[i] = float64(spent) / float64(time.Microsecond) / float64(n)
+	}
 	return rate, cpu, stop()
 }
 
@@ -172,4 +180,23 @@ func selfCPU() time.Duration {
 		panic(err) // only for arguments that are wrong
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// cpuOf is the CPU time of a process, in steps of 10 ms.
+func cpuOf(pid int) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		panic(err) // the server has ended
+	}
+	_, after, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(after) // from the third on: user and system time are 14 and 15
+	var ticks int64
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			panic(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
 }

@@ -44,6 +44,9 @@ func (s *servers) stop() {
 	os.RemoveAll(s.dir)
 }
 
+// pid is of RabbitMQ, which starts last.
+func (s *servers) pid() int { return s.commands[len(s.commands)-1].Process.Pid }
+
 func (s *servers) start(name string, env []string, args ...string) error {
 	c := exec.Command(name, args...)
 	c.Dir, c.Env = s.dir, append(os.Environ(), env...)
