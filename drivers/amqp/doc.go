@@ -3,9 +3,6 @@
 //
 //	import _ "github.com/chicory-go/chicory/drivers/amqp"
 //
-// It is not finished: under load a message of a lower priority may come before one of a
-// higher, and not all of what follows was tried as often as with the other drivers.
-//
 // # URLs
 //
 //	amqp://user:password@host:5672/vhost    a virtual host; "/" is written %2F, or left out
@@ -91,7 +88,10 @@
 //   - A server that runs out of memory or disk space takes no messages: publishing waits
 //     within its context, then fails with [github.com/chicory-go/chicory/driver.ErrFull];
 //     workers drain it. The first publish of a connection learns of it by waiting.
-//   - A queue that is made within some two seconds before its server is killed may be lost
+//   - A queue that is made within some three seconds before its server is killed may be lost
 //     with what is in it: RabbitMQ has not made it durable yet.
+//   - Of messages in classic queues RabbitMQ tells after a crash that they may have been
+//     delivered. Their Count is one too high then, and at-most-once tasks among them are
+//     dead-lettered as lost although they did not start. It counts no further deaths.
 //   - Delete queues only while no worker receives from them.
 package amqp

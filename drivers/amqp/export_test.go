@@ -1,6 +1,10 @@
 package amqp
 
-import "strings"
+import (
+	"context"
+	"net"
+	"strings"
+)
 
 // Kill ends b as the death of its process would: without a goodbye.
 func Kill(b *Broker) {
@@ -60,4 +64,10 @@ func Waits(ms int64) (total int64) {
 		}
 	}
 	return total
+}
+
+// Behind returns c, written to without waiting, and what waits until there is room.
+func Behind(c net.Conn) (behind net.Conn, room func(context.Context) error) {
+	w := newConn(c)
+	return w, w.room
 }

@@ -105,7 +105,7 @@ func (s *subscription) growSource(f *feed, src *source, n int) error {
 		}
 		if q.Messages > 0 {
 			s.mu.Lock()
-			src.expects = time.Now().Add(soon)
+			src.expected = new(expectation)
 			s.mu.Unlock()
 		}
 	}
@@ -165,7 +165,7 @@ func (src *source) remove(c *consumer) {
 func (s *subscription) silence(f *feed, src *source) {
 	s.mu.Lock()
 	cs := src.consumers
-	src.consumers, src.expects = nil, time.Time{}
+	src.consumers, src.expected = nil, nil
 	for _, c := range cs {
 		c.live = false
 	}

@@ -20,9 +20,16 @@ type source struct {
 	name      string
 	buffer    []parked
 	consumers []*consumer // that may bring more
-	expects   time.Time   // until then the server probably sends more
+	expected  *expectation
 	rest      time.Duration
 	rests     time.Time // until then it is not asked for more, while the worker is busy
+}
+
+// An expectation is that the server sends more of a source. It ends with what comes, or
+// with an answer of the server, not with time: a machine may stand still.
+type expectation struct {
+	asked time.Time // when the server first said that it has more; zero before
+	until time.Time // from when it is over, as the server said that it has none; zero before
 }
 
 // A parked delivery waits to be received.
@@ -62,7 +69,7 @@ func (l *lane) clear() {
 		for _, c := range src.consumers {
 			c.live = false
 		}
-		src.buffer, src.consumers, src.expects = nil, nil, time.Time{}
+		src.buffer, src.consumers, src.expected = nil, nil, nil
 	}
 }
 
@@ -75,17 +82,25 @@ func (src *source) room() (n int) {
 }
 
 // free takes a delivery off the window. If that was full, the server knows of more.
-func (c *consumer) free(now time.Time) {
-	if c.live && c.used == c.window {
-		c.src.expects = now.Add(soon)
+func (c *consumer) free() {
+	if e := c.src.expected; c.live && c.used == c.window && (e == nil || !e.until.IsZero()) {
+		c.src.expected = new(expectation)
 	}
 	c.used--
+}
+
+// expects reports whether more is expected of src.
+func (src *source) expects(now time.Time) bool {
+	if e := src.expected; e != nil && !e.until.IsZero() && !now.Before(e.until) {
+		src.expected = nil
+	}
+	return src.expected != nil
 }
 
 // front is the source of the highest priority that has or expects something.
 func (l *lane) front(now time.Time) *source {
 	for level := levels - 1; level >= 0; level-- {
-		if src := l.sources[level]; len(src.buffer) > 0 || now.Before(src.expects) {
+		if src := l.sources[level]; len(src.buffer) > 0 || src.expects(now) {
 			return src
 		}
 	}
@@ -168,10 +183,10 @@ func (s *subscription) ask(src *source) {
 	s.control.Lock()
 	defer s.control.Unlock()
 	s.mu.Lock()
-	f, expects := s.feed, src.expects
+	f, e := s.feed, src.expected
 	s.mu.Unlock()
 	messages := 0
-	if f != nil && time.Now().Before(expects) {
+	if f != nil && e != nil {
 		if q, err := f.ch.QueueDeclarePassive(src.name, true, false, false, false, nil); err == nil {
 			messages = q.Messages
 			f.barrier() // what was sent before that answer is read before this one
@@ -181,12 +196,22 @@ func (s *subscription) ask(src *source) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asks = false
-	if src.expects == expects && now.Before(expects) {
-		if src.expects = now.Add(arriving); messages > 0 {
-			src.expects = now.Add(soon)
-		}
+	if e != nil && src.expected == e {
+		e.answer(messages, now)
 	}
 	s.signal()
+}
+
+// answer takes the server's answer of how many messages it has.
+func (e *expectation) answer(messages int, now time.Time) {
+	switch {
+	case messages == 0:
+		e.until = now.Add(arriving)
+	case e.asked.IsZero():
+		e.asked = now
+	case now.Sub(e.asked) > soon: // it has them and does not send them
+		e.until = now
+	}
 }
 
 // arrive parks what the server has sent.
@@ -221,7 +246,7 @@ func (s *subscription) arrive(f *feed, c *consumer, d *amqp.Delivery) {
 		s.suspects++
 		s.suspected = now
 	}
-	c.src.buffer, c.src.expects = append(c.src.buffer, parked{h, now}), time.Time{}
+	c.src.buffer, c.src.expected = append(c.src.buffer, parked{h, now}), nil
 	if !s.timed && !s.stopped {
 		s.timed = true
 		time.AfterFunc(unaskedFor, s.lookForUnasked)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/chicory-go/chicory/driver"
 	amqp "github.com/rabbitmq/amqp091-go"
+	"golang.org/x/sync/semaphore"
 )
 
 const (
@@ -35,7 +36,7 @@ type publisher struct {
 	s       *session
 	ch      *amqp.Channel
 	returns chan amqp.Return
-	room    chan struct{} // a turn for atOnce messages
+	room    *semaphore.Weighted // for messages on their way
 
 	mu       sync.Mutex
 	returned map[string]bool // copies that no queue took
@@ -57,7 +58,7 @@ func (s *session) publisher(ctx context.Context) (*publisher, error) {
 		return nil, driver.Transient(fmt.Errorf("amqp: open a channel: %w", err))
 	}
 	p = &publisher{s: s, ch: ch, returns: ch.NotifyReturn(make(chan amqp.Return, window)),
-		room: make(chan struct{}, window/atOnce), returned: map[string]bool{}}
+		room: semaphore.NewWeighted(window), returned: map[string]bool{}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if other := s.pub; other != nil && !other.ch.IsClosed() {
@@ -68,48 +69,28 @@ func (s *session) publisher(ctx context.Context) (*publisher, error) {
 	return p, nil
 }
 
-// A letterbox is where a message is put in, and what is put in there.
-type letterbox struct {
-	exchange, key string
-	p             amqp.Publishing
-}
-
 // publish publishes items, atOnce at most, and returns an error for each.
 func (p *publisher) publish(ctx context.Context, items []item, b *Broker) []error {
 	errs := make([]error, len(items))
-	if err := p.take(ctx); err != nil {
-		return fill(errs, err)
+	n := int64(len(items))
+	err := p.s.raw.room(ctx)
+	if err == nil {
+		err = p.room.Acquire(ctx, n) // there is some, should the session end
 	}
-	boxes := make([]letterbox, len(items)) // made now: messages are their caller's once this returns
-	for i := range items {
-		exchange, key := items[i].route(b)
-		boxes[i] = letterbox{exchange, key, items[i].encode(b.longest)}
+	if err != nil {
+		return fill(errs, driver.Transient(err))
 	}
-	confirms := make([]*amqp.DeferredConfirmation, len(items))
-	written := make(chan struct{})
-	p.s.spawn(func() { // for a write may wait for the server
-		defer close(written)
-		for i := range boxes {
-			confirms[i], errs[i] = p.send(&boxes[i])
-		}
-	})
-	copies := make([]string, len(items))
+	copies, confirms := make([]string, len(items)), make([]*amqp.DeferredConfirmation, len(items))
 	for i := range items {
 		copies[i] = items[i].copy
-	}
-	finish := func() { p.settle(context.Background(), copies, confirms, errs); p.give() }
-	select {
-	case <-written:
-	case <-ctx.Done():
-		p.s.spawn(func() { <-written; finish() })
-		return fill(make([]error, len(items)), unknown(ctx))
+		confirms[i], errs[i] = p.send(&items[i], b)
 	}
 	if p.settle(ctx, copies, confirms, errs) {
-		p.give()
+		p.room.Release(n)
 		return errs
 	}
 	got := slices.Clone(errs)
-	p.s.spawn(finish)
+	p.s.spawn(func() { p.settle(context.Background(), copies, confirms, errs); p.room.Release(n) })
 	return got
 }
 
@@ -124,26 +105,9 @@ func fill(errs []error, err error) []error {
 	return errs
 }
 
-func (p *publisher) take(ctx context.Context) error {
-	select {
-	case p.room <- struct{}{}:
-		return nil
-	default:
-	}
-	select {
-	case p.room <- struct{}{}:
-		return nil
-	case <-p.s.done:
-		return driver.Transient(errors.New("amqp: the connection was lost"))
-	case <-ctx.Done():
-		return driver.Transient(ctx.Err())
-	}
-}
-
-func (p *publisher) give() { <-p.room }
-
-func (p *publisher) send(l *letterbox) (*amqp.DeferredConfirmation, error) {
-	c, err := p.ch.PublishWithDeferredConfirm(l.exchange, l.key, true, false, l.p)
+func (p *publisher) send(i *item, b *Broker) (*amqp.DeferredConfirmation, error) {
+	exchange, key := i.route(b)
+	c, err := p.ch.PublishWithDeferredConfirm(exchange, key, true, false, i.encode(b.longest))
 	switch {
 	case err == nil:
 		return c, nil

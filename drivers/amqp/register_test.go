@@ -128,11 +128,16 @@ func TestPassive(t *testing.T) {
 // ctl runs rabbitmqctl.
 func (s *server) ctl(tb testing.TB, args ...string) string {
 	tb.Helper()
-	cmd := exec.Command(filepath.Join(filepath.Dir(must(program())(tb)), "rabbitmqctl"), append([]string{"-q"}, args...)...)
-	cmd.Env = s.env
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		tb.Fatal(fmt.Errorf("rabbitmqctl %v: %w: %s", args, err, out))
+	ctl := filepath.Join(filepath.Dir(must(program())(tb)), "rabbitmqctl")
+	for end := time.Now().Add(patience); ; {
+		cmd := exec.Command(ctl, append([]string{"-q"}, args...)...)
+		cmd.Env = s.env
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			return string(out)
+		}
+		if time.Now().After(end) { // it may still be starting
+			tb.Fatal(fmt.Errorf("rabbitmqctl %v: %w: %s", args, err, out))
+		}
 	}
-	return string(out)
 }

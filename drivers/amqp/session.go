@@ -35,7 +35,7 @@ type dialer struct {
 // mistaken for the new one's.
 type session struct {
 	conn    *amqp.Connection
-	raw     net.Conn
+	raw     *conn
 	version version
 	done    chan struct{} // closed when the connection has ended
 
@@ -69,7 +69,7 @@ func (d *dialer) dial(ctx context.Context, what string) (*session, error) {
 func (d *dialer) dialOne(ctx context.Context, u, what string) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	var raw atomic.Pointer[net.Conn]
+	var raw atomic.Pointer[conn]
 	config := amqp.Config{Heartbeat: heartbeat, Locale: "en_US", Properties: amqp.NewConnectionProperties()}
 	config.Properties.SetClientConnectionName(d.name + " " + what)
 	if config.TLSClientConfig = d.tls.Clone(); d.tls == nil {
@@ -81,16 +81,20 @@ func (d *dialer) dialOne(ctx context.Context, u, what string) (*session, error) 
 		if err != nil {
 			return nil, err
 		}
-		raw.Store(&c)
+		w := newConn(c)
+		raw.Store(w)
 		deadline, _ := ctx.Deadline()
-		return c, c.SetDeadline(deadline) // the library takes it away once the connection is open
+		return w, w.SetDeadline(deadline) // the library takes it away once the connection is open
 	}
 	conn, err := call(ctx, func() (*amqp.Connection, error) { return amqp.DialConfig(u, config) },
 		func(conn *amqp.Connection) { conn.Close() }) // its deadline ends it
 	if err != nil {
+		if w := raw.Load(); w != nil {
+			w.Close()
+		}
 		return nil, connectError(ctx, u, err)
 	}
-	s := &session{conn: conn, raw: *raw.Load(), done: make(chan struct{})}
+	s := &session{conn: conn, raw: raw.Load(), done: make(chan struct{})}
 	if err := s.look(); err != nil {
 		conn.Close()
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/chicory-go/chicory/driver"
@@ -67,27 +68,51 @@ func (s *subscription) unclaim(h *hold) {
 	h.state = received
 }
 
-// ack acknowledges a message that is not settled.
-func (s *subscription) ack(h *hold) error {
-	err := h.f.ch.Ack(h.tag, false)
+// ack acknowledges messages of a feed that are not settled, and reports whether it did.
+func (s *subscription) ack(f *feed, holds ...*hold) bool {
+	err := f.ack(holds)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h.f.ended {
-		return driver.ErrLeaseLost
+	if f.ended {
+		return false
 	}
-	if h.state == settling {
-		s.held--
+	for _, h := range holds {
+		if h.state == settling {
+			s.held--
+		}
+		if h.suspect {
+			s.suspects--
+		}
+		h.state = settled
+		h.c.free()
 	}
-	if h.suspect {
-		s.suspects--
-	}
-	h.state = settled
-	h.c.free(time.Now())
 	s.signal()
-	if err != nil {
-		return driver.ErrLeaseLost
+	return err == nil
+}
+
+// ack acknowledges holds: with one word those before which all is acknowledged.
+func (f *feed) ack(holds []*hold) error {
+	f.acking.Lock()
+	defer f.acking.Unlock()
+	for _, h := range holds {
+		f.ahead[h.tag] = true
 	}
-	return nil
+	for ; f.ahead[f.acked+1]; f.acked++ {
+		delete(f.ahead, f.acked+1)
+	}
+	var errs []error
+	last := uint64(0) // the server must not know it as acknowledged yet
+	for _, h := range holds {
+		if h.tag <= f.acked {
+			last = max(last, h.tag)
+		} else {
+			errs = append(errs, f.ch.Ack(h.tag, false))
+		}
+	}
+	if last > 0 {
+		errs = append(errs, f.ch.Ack(last, true))
+	}
+	return errors.Join(errs...)
 }
 
 // back returns the item that gives h back after ms.
@@ -122,6 +147,7 @@ func (s *subscription) Settle(ctx context.Context, ss []driver.Settlement) error
 		ends[i] = len(items)
 	}
 	sent := s.b.send(ctx, items)
+	var acks []*hold
 	from := 0
 	for i := range ss {
 		own := sent[from:ends[i]]
@@ -134,11 +160,26 @@ func (s *subscription) Settle(ctx context.Context, ss []driver.Settlement) error
 			errs[i] = s.b.over(errs[i])
 			continue
 		}
-		if errs[i] = s.ack(holds[i]); errs[i] != nil && len(own) > 0 {
-			errs[i] = errNotAcked
-		}
-		if errs[i] != nil && s.isClosed() {
+		acks = append(acks, holds[i])
+	}
+	if len(acks) == 0 {
+		return driver.Batch(errs)
+	}
+	f := acks[len(acks)-1].f // those of another have ended with it
+	acks = slices.DeleteFunc(acks, func(h *hold) bool { return h.f != f })
+	acked := s.ack(f, acks...)
+	from = 0
+	for i := range ss {
+		follows := ends[i] > from
+		from = ends[i]
+		switch {
+		case errs[i] != nil || acked && holds[i].f == f:
+		case s.isClosed():
 			errs[i] = driver.ErrClosed
+		case follows:
+			errs[i] = errNotAcked
+		default:
+			errs[i] = driver.ErrLeaseLost
 		}
 	}
 	return driver.Batch(errs)
@@ -231,16 +272,23 @@ func (s *subscription) lookForUnasked() {
 	}
 }
 
-// unasked returns the sources that nobody asks for, which rest if others are served.
+// unasked returns the sources that nobody asks for, which rest if others are served. With
+// one go those that it is preferred to: they must not be all that is left.
 func (s *subscription) unasked() (srcs []*source) {
 	now := time.Now()
-	for _, src := range sourcesOf(s.lanes) {
-		if len(src.buffer) == 0 || now.Sub(src.buffer[0].at) < unaskedFor {
-			continue
-		}
-		if srcs = append(srcs, src); s.taken != nil && s.taken != src {
-			src.rest = min(max(2*src.rest, restMin), restMax)
-			src.rests = now.Add(src.rest)
+	goes := false
+	for _, l := range s.lanes {
+		goes = goes && s.strict
+		for level := levels - 1; level >= 0; level-- {
+			src := l.sources[level]
+			if len(src.buffer) == 0 || !goes && now.Sub(src.buffer[0].at) < unaskedFor {
+				continue
+			}
+			goes = true
+			if srcs = append(srcs, src); s.taken != nil && s.taken != src {
+				src.rest = min(max(2*src.rest, restMin), restMax)
+				src.rests = now.Add(src.rest)
+			}
 		}
 	}
 	return srcs
@@ -294,7 +342,7 @@ func (s *subscription) giveBack(f *feed, srcs []*source, last bool) {
 		h := back[i].h
 		switch {
 		case err == nil:
-			s.ack(h)
+			s.ack(f, h)
 		case last:
 			f.ch.Nack(h.tag, false, true)
 		default:
@@ -347,7 +395,7 @@ func (s *subscription) wait(h *hold, ms int64) {
 		err = s.b.send(s.ctx, []item{i})[0]
 	}
 	if err == nil {
-		s.ack(h)
+		s.ack(h.f, h)
 		return
 	}
 	s.later(h, func() { s.wait(h, ms) })
@@ -373,7 +421,7 @@ func (s *subscription) bury(h *hold, d *amqp.Delivery, cause error) {
 	m := &driver.Message{ID: copyName, Queue: queue, Attempt: 1, Envelope: d.Body, Dead: &driver.DeadInfo{
 		Reason: driver.ReasonUndecodable, Message: cause.Error(), FirstAt: now, LastAt: now}}
 	if s.b.send(s.ctx, []item{{m: m, copy: copyName}})[0] == nil {
-		s.ack(h)
+		s.ack(h.f, h)
 		return
 	}
 	s.later(h, func() { s.bury(h, d, cause) })

@@ -14,7 +14,7 @@ import (
 const (
 	unaskedFor = 50 * time.Millisecond  // for so long is kept what nobody asks for
 	lacking    = 5 * time.Millisecond   // for so long a Receive waits before more is asked of the server
-	soon       = time.Second            // within which the server sends what follows, where it has something
+	soon       = 5 * time.Second        // within which the server sends what it says it has
 	asking     = 3 * time.Millisecond   // after which it is asked whether it has
 	arriving   = 20 * time.Millisecond  // from when it has sent something until that is here
 	lastCall   = 5 * time.Second        // for giving back, when the worker stops
@@ -71,6 +71,10 @@ type feed struct {
 	ch    *amqp.Channel
 	lost  chan struct{} // closed when it has ended
 	ended bool          // under the subscription's mu
+
+	acking sync.Mutex      // held while acks are written, which must not overtake each other
+	acked  uint64          // tag up to which all are acknowledged
+	ahead  map[uint64]bool // tags behind it that are
 }
 
 // Subscribe implements [driver.Broker].
@@ -158,7 +162,7 @@ func (s *subscription) run() {
 			continue
 		}
 		closes := ch.NotifyClose(make(chan *amqp.Error, 1))
-		f := &feed{s: session, ch: ch, lost: make(chan struct{})}
+		f := &feed{s: session, ch: ch, lost: make(chan struct{}), ahead: map[uint64]bool{}}
 		s.mu.Lock()
 		s.feed = f
 		s.mu.Unlock()
@@ -298,11 +302,14 @@ func (s *subscription) next(limit int, long bool) (ds []*driver.Delivery, narrow
 	case len(ds) > 0:
 		return ds, narrow, 0, nil
 	case until != nil:
+		if e := until.expected; !e.until.IsZero() {
+			return nil, narrow, max(time.Until(e.until), time.Millisecond), nil
+		}
 		if !s.asks {
 			s.asks = true
 			s.spawnLocked(func() { s.ask(until) })
 		}
-		return nil, narrow, max(time.Until(until.expects), time.Millisecond), nil
+		return nil, narrow, idle, nil
 	}
 	return nil, narrow, s.want(n, long), nil
 }
