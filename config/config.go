@@ -99,7 +99,7 @@ func malformed(path string, err error) error {
 		return fmt.Errorf("%s is no TOML", path)
 	}
 	row, column := at.Position()
-	return fmt.Errorf("%s:%d:%d: it is no TOML here; a text stands in quotes, a comment after #", path, row, column)
+	return fmt.Errorf("%s:%d:%d: it is no TOML here; a text stands in quotes, a comment after #, a key once", path, row, column)
 }
 
 // lines returns where the keys of a file are: decoding them into a struct that has none
