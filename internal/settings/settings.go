@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -52,7 +51,7 @@ func Environment() (Values, error) {
 	var unknown error // ErrKeys if there is one
 	for _, kv := range os.Environ() {
 		name, text, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, Prefix) || text == "" || name == FileVariable || ofKubernetes.MatchString(name) {
+		if !strings.HasPrefix(name, Prefix) || text == "" || name == FileVariable || ofKubernetes(name) {
 			continue
 		}
 		k, isFile := byVariable(name)
@@ -77,9 +76,14 @@ func Environment() (Values, error) {
 	return values, errors.Join(append(errs, unknown)...)
 }
 
-// ofKubernetes matches the variables by which Kubernetes tells a container of services
-// whose name begins with chicory.
-var ofKubernetes = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+// ofKubernetes reports whether a variable is one of those by which Kubernetes tells a
+// container of services whose name begins with chicory: CHICORY_SERVICE_HOST,
+// CHICORY_REDIS_SERVICE_PORT_HTTP, CHICORY_PORT, CHICORY_PORT_80_TCP_ADDR.
+func ofKubernetes(name string) bool {
+	_, port, _ := strings.Cut(name, "_PORT_")
+	isNumber := port != "" && port[0] >= '0' && port[0] <= '9'
+	return isNumber || strings.HasSuffix(name, "_SERVICE_HOST") || strings.HasSuffix(name, "_PORT") || strings.Contains(name, "_SERVICE_PORT_")
+}
 
 // byVariable returns the key of a variable, and whether that names a file with its value.
 func byVariable(name string) (k *Key, isFile bool) {

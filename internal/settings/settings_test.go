@@ -41,7 +41,7 @@ func TestEnvironmentRefuses(t *testing.T) {
 		vars map[string]string
 		says []string
 	}{
-		{map[string]string{"CHICORY_QEUE": "s3cret", "CHICORY_SPEED": "11"}, []string{"CHICORY_QEUE", "CHICORY_SPEED", "queue"}},
+		{map[string]string{"CHICORY_QEUE": "s3cret", "CHICORY_SPEED": "11", "CHICORY_PORT_TCP": "80"}, []string{"CHICORY_QEUE", "CHICORY_SPEED", "CHICORY_PORT_TCP", "queue"}},
 		{map[string]string{"CHICORY_QUEUE_FILE": "/etc/hostname"}, []string{"CHICORY_QUEUE_FILE"}},
 		{map[string]string{"CHICORY_URL_FILE": "/none/such"}, []string{"CHICORY_URL_FILE", "/none/such"}},
 		{map[string]string{"CHICORY_URL_FILE": "/etc/hostname", "CHICORY_URL": "memory:"}, []string{"CHICORY_URL and CHICORY_URL_FILE exclude"}},
@@ -83,7 +83,7 @@ func TestKeysAreUnique(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for _, k := range Keys {
-		if seen[k.Variable()] || ofKubernetes.MatchString(k.Variable()) || k.Variable() == FileVariable || strings.HasSuffix(k.Variable(), fileSuffix) {
+		if seen[k.Variable()] || ofKubernetes(k.Variable()) || k.Variable() == FileVariable || strings.HasSuffix(k.Variable(), fileSuffix) {
 			t.Errorf("%s is twice, or means something else", k.Variable())
 		}
 		seen[k.Variable()] = true
