@@ -24,7 +24,7 @@ var (
 )
 
 // known are the packages that fragments use without an import.
-var known = []string{"context", "errors", "fmt", "log/slog", "net/http", "os", "testing", "time", module,
+var known = []string{"context", "crypto/rand", "errors", "fmt", "log/slog", "net/http", "os", "testing", "time", module,
 	module + "/codec", module + "/codec/aesgcm", module + "/codec/cbor", module + "/codec/zstd", module + "/conformance",
 	module + "/driver", module + "/drivers/bolt", module + "/drivers/memory", module + "/health", module + "/metrics", module + "/tracing",
 	module + "/validate", module + "/worker"}
