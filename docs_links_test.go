@@ -4,12 +4,15 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
 var (
-	link    = regexp.MustCompile(`\]\(([^)#:\s]+)[^)]*\)`)
+	link    = regexp.MustCompile(`\]\(([^)#:\s]*)(?:#([^)\s]+))?\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	marks   = regexp.MustCompile(`[^\p{L}\p{N} _-]`) // that anchors leave out
 	console = regexp.MustCompile("(?m)^```console$")
 	quoted  = regexp.MustCompile("(?ms)^```.*?^```|`[^`\n]*`")
 )
@@ -38,9 +41,14 @@ func TestDocsWhole(t *testing.T) {
 	for _, page := range append(pages, "README.md", "CONTRIBUTING.md") {
 		text := read(page)
 		for _, m := range link.FindAllStringSubmatch(quoted.ReplaceAllString(text, ""), -1) {
-			to := filepath.Join(filepath.Dir(page), m[1])
+			to := page
+			if m[1] != "" {
+				to = filepath.Join(filepath.Dir(page), m[1])
+			}
 			if _, err := os.Stat(to); err != nil && !unwritten[to] {
 				t.Errorf("%s: link to %s: %v", page, m[1], err)
+			} else if m[2] != "" && !slices.Contains(anchors(read(to)), m[2]) {
+				t.Errorf("%s: %s has no heading %s", page, to, m[2])
 			}
 		}
 		if name := filepath.Base(page); strings.HasPrefix(page, "docs/") && name != "README.md" && !strings.Contains(index, "]("+name+")") {
@@ -50,6 +58,14 @@ func TestDocsWhole(t *testing.T) {
 			t.Errorf("no test runs the transcript of %s", page)
 		}
 	}
+}
+
+// anchors are those of a page's headings.
+func anchors(text string) (all []string) {
+	for _, m := range heading.FindAllStringSubmatch(text, -1) {
+		all = append(all, strings.ReplaceAll(strings.ToLower(marks.ReplaceAllString(m[1], "")), " ", "-"))
+	}
+	return all
 }
 
 // TestFirstProgram keeps it short.
