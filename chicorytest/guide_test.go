@@ -3,10 +3,7 @@ package chicorytest_test
 import (
 	"context"
 	"errors"
-	"os"
-	"regexp"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +12,7 @@ import (
 	"github.com/chicory-go/chicory/chicorytest"
 )
 
-// The code of docs/testing.md. TestGuide compares.
+// The code of docs/testing.md, where TestDocs of the root package compares it.
 
 type Welcome struct{ To string }
 
@@ -138,37 +135,4 @@ func TestOnceIsLostInTheMiddle(t *testing.T) {
 			t.Errorf("ran %d times", runs)
 		}
 	})
-}
-
-var goBlock = regexp.MustCompile("(?s)```go\n(.*?)```")
-
-// TestGuide wants every Go block of the guide in this file, word by word, and its
-// first two tests short.
-func TestGuide(t *testing.T) {
-	t.Parallel()
-	guide, err := os.ReadFile("../docs/testing.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	code, err := os.ReadFile("guide_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tests []string
-	for _, b := range goBlock.FindAllStringSubmatch(string(guide), -1) {
-		if !strings.Contains(string(code), "\n"+b[1]) {
-			t.Errorf("guide_test.go does not have this block of the guide:\n%s", b[1])
-		}
-		if strings.HasPrefix(b[1], "func Test") {
-			tests = append(tests, b[1])
-		}
-	}
-	if len(tests) < 5 {
-		t.Fatalf("the guide has %d tests, want one of a handler, one of sending, and of time and crashes", len(tests))
-	}
-	for _, b := range tests[:2] {
-		if n := strings.Count(b, "\n"); n > 15 {
-			t.Errorf("%d lines, want at most 15:\n%s", n, b)
-		}
-	}
 }
