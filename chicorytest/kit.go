@@ -20,8 +20,9 @@ import (
 type Options struct {
 	// Config is the app's. URL, Broker and Backend are left out of account, as
 	// the stores are in memory; BackendNone is obeyed. Namespace and Queue, if
-	// empty, are "test" and "default", whatever the environment says. A nil
-	// Logger writes to the output of the test. ResultSweep 0 is NoSweep.
+	// empty, are "test" and "default". None of these is looked for in the
+	// environment, which has its say where others are left open. A nil Logger
+	// writes to the output of the test. ResultSweep 0 is NoSweep.
 	Config chicory.Config
 	// Worker is that of the worker. Concurrency 0 is 1 here, so that tasks run
 	// one after the other. Lease 0 is 30 minutes, as a worker has something to
@@ -78,6 +79,9 @@ func New(t testing.TB, o Options) *Kit {
 		k.records = memory.New()
 		k.watch = k.records.Backend(c.Namespace)
 	}
+	// What is set is not looked for in the environment, where it may even be wrong.
+	c.URL, c.BrokerURL, c.BackendURL, c.Broker = "memory:", "memory:", "memory:", "memory"
+	def(&c.Backend, "memory")
 	broker, backend := k.stores()
 	app, err := chicory.NewWith(&appBroker{broker, k}, backend, *c)
 	if err == nil {

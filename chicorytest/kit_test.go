@@ -201,8 +201,8 @@ func TestOptions(t *testing.T) {
 
 // TestEnvironmentStaysOutside the kit: a test says all that counts.
 func TestEnvironmentStaysOutside(t *testing.T) {
-	for _, name := range []string{"CHICORY_URL", "CHICORY_QUEUE", "CHICORY_NAMESPACE", "CHICORY_BACKEND"} {
-		t.Setenv(name, "none")
+	for _, key := range []string{"URL", "BROKER", "BROKER_URL", "BACKEND", "BACKEND_URL", "QUEUE", "NAMESPACE"} {
+		t.Setenv("CHICORY_"+key, "none") // which is no URL, and a backend of its own kind
 	}
 	bubble(t, chicorytest.Options{}, func(t *testing.T, kit *chicorytest.Kit) {
 		var runs counter
