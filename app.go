@@ -82,12 +82,13 @@ func Must[T any](v T, err error) T {
 
 func newApp(cfg Config) *App {
 	a := &App{cfg: cfg, decoders: cfg.decoders(), connecting: make(lock, 1)}
-	a.core = &engine.Core{Defaults: cfg.policy(), Log: cfg.Logger, MaxPayload: cfg.MaxPayload,
+	a.core = &engine.Core{Tasks: &engine.Registry{}, Defaults: cfg.policy(), Log: cfg.Logger, MaxPayload: cfg.MaxPayload,
 		MaxResult: cfg.MaxResult, Hold: a.hold, Override: a.override}
 	return a
 }
 
-// Core returns what workers need of the app. It is for package worker.
+// Core returns what workers need of the app. It is for packages worker and
+// chicorytest.
 func (a *App) Core() *engine.Core { return a.core }
 
 // Connect opens the stores, within ctx. It returns the mistakes made in

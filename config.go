@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -40,11 +39,11 @@ const (
 )
 
 // Config configures an app. URL alone is enough; every other zero value is the
-// documented default. URL, Broker, BrokerURL, Backend, BackendURL, Namespace
-// and Queue, if empty, are taken from the environment (CHICORY_URL,
-// CHICORY_BROKER, CHICORY_BROKER_URL, CHICORY_BACKEND, CHICORY_BACKEND_URL,
-// CHICORY_NAMESPACE, CHICORY_QUEUE), then from the JSON file that
-// CHICORY_CONFIG names (keys "url", "broker", and so on).
+// documented default. What is zero and can be written as a text is first taken
+// from the environment: URL from CHICORY_URL, MaxRetries from
+// CHICORY_MAX_RETRIES, and so on; docs/configuration.md lists all. A variable
+// that is wrong, or that nobody knows, is an error of New. Package config reads
+// a file too.
 type Config struct {
 	// URL of the store for messages and, if its driver has a backend, results:
 	// "memory:", "bolt:jobs.db", "redis://localhost:6379", "amqp://localhost".
@@ -128,19 +127,12 @@ const (
 	defaultSize      = 1 << 20
 )
 
-// fill takes what is empty from the environment and the file.
+// fill takes what is empty from the environment, then from the defaults.
 func (c *Config) fill() error {
 	env, err := settings.Load()
-	if err != nil {
+	if err := errors.Join(err, env.Fill(c, false)); err != nil {
 		return invalid(err)
 	}
-	env.String("url", &c.URL)
-	env.String("broker", (*string)(&c.Broker))
-	env.String("broker_url", &c.BrokerURL)
-	env.String("backend", (*string)(&c.Backend))
-	env.String("backend_url", &c.BackendURL)
-	env.String("namespace", &c.Namespace)
-	env.String("queue", &c.Queue)
 	def(&c.Namespace, defaultNamespace)
 	def(&c.Queue, defaultQueue)
 	def(&c.Delivery, AtLeastOnceDelivery)
@@ -268,7 +260,7 @@ func (c *Config) source(role, name, raw string) (s source, err error) {
 	if raw == "" {
 		raw = name + ":"
 	}
-	u, err := parseURL(raw)
+	u, err := settings.ParseURL(raw)
 	if err != nil {
 		return s, fmt.Errorf("%w: %s URL: %w", ErrValidation, role, err)
 	}
@@ -290,21 +282,4 @@ func (c *Config) fits(name string) bool {
 	scheme, _, _ := strings.Cut(c.URL, ":")
 	found, _, err := c.Registry.Lookup(scheme)
 	return err == nil && found == name
-}
-
-// parseURL parses raw without ever repeating it in an error: it may hold a
-// password.
-func parseURL(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	if err != nil {
-		var ue *url.Error
-		if errors.As(err, &ue) && !strings.Contains(raw, "@") {
-			return nil, fmt.Errorf("cannot be parsed: %w", ue.Err)
-		}
-		return nil, errors.New("cannot be parsed")
-	}
-	if u.Scheme == "" {
-		return nil, errors.New(`has no scheme; want for example "memory:" or "redis://localhost:6379"`)
-	}
-	return u, nil
 }

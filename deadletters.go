@@ -26,7 +26,7 @@ type DeadLetter struct {
 	Name         string // empty if it could not be read
 	Queue        string
 	Epoch        int    // replays so far
-	Reason       string // "failed", "poison", "lost", "undecodable", "unknown_task"
+	Reason       string // "failed", "poison", "lost", "undecodable", "validation", "unknown_task"
 	Kind         string // class of the error
 	Message      string // text of the error
 	Stack        string // of a panic

@@ -39,6 +39,8 @@ func TestDependencies(t *testing.T) {
 		{[]string{"./validate"}, []string{module + "/validate", "github.com/go-playground", "github.com/gabriel-vasile/mimetype",
 			"github.com/leodido/go-urn", "golang.org/x/crypto", "golang.org/x/text", "golang.org/x/sys"}},
 		{[]string{"./health"}, append(core, module+"/health")},
+		{[]string{"./config"}, append(core, module+"/config", "github.com/pelletier/go-toml")},
+		{[]string{"./chicorytest"}, append(core, module+"/chicorytest", module+"/drivers/memory")},
 	}
 	for _, tt := range tests {
 		args := append([]string{"list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}"}, tt.packages...)
@@ -54,7 +56,7 @@ func TestDependencies(t *testing.T) {
 func TestDocumentation(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{".", "driver", "codec", "worker", "drivers/memory", "drivers/bolt", "drivers/redis", "drivers/amqp", "internal/store", "internal/location", "internal/wire", "drivers/all",
-		"validate", "codec/cbor", "codec/msgpack", "codec/gob", "codec/zstd", "codec/aesgcm", "health", "metrics", "tracing"} {
+		"validate", "codec/cbor", "codec/msgpack", "codec/gob", "codec/zstd", "codec/aesgcm", "health", "metrics", "tracing", "config", "internal/settings", "internal/testserver", "chicorytest"} {
 		p := documented(t, dir)
 		if p.Doc == "" {
 			t.Errorf("package %s has no comment", dir)

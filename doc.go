@@ -43,6 +43,12 @@
 // checks struct tags. What is refused is a [*ValidationError], or ends as a dead
 // letter without a retry.
 //
+// # Configuration
+//
+// What [Config] leaves open is taken from the environment: CHICORY_URL,
+// CHICORY_TIMEOUT and so on. Package config reads a file too, and the options of
+// workers.
+//
 // # Watching
 //
 // [Middleware] wraps what is sent, worker.Middleware what is run. Packages

@@ -3,6 +3,8 @@ package chicory
 import (
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/chicory-go/chicory/internal/engine"
@@ -37,6 +39,43 @@ func (b Backoff) Factor(f float64) Backoff { b.b.Factor = f; return b }
 // Jitter returns b with waits shortened at random by up to a share of j, from
 // 0 to 1. Waits never exceed the maximum.
 func (b Backoff) Jitter(j float64) Backoff { b.b.Jitter = j; return b }
+
+// UnmarshalText reads "fixed 30s", "linear 10s 5m" or "exponential 1s 5m", the
+// arguments of the functions of these names. What follows may be "factor=3" and
+// "jitter=0.5".
+func (b *Backoff) UnmarshalText(text []byte) error {
+	words := strings.Fields(string(text))
+	durations := map[string]int{"fixed": 1, "linear": 2, "exponential": 2}
+	if len(words) == 0 || durations[words[0]] == 0 || len(words) <= durations[words[0]] {
+		return fmt.Errorf("%w: Backoff %q", ErrValidation, text)
+	}
+	var d [2]time.Duration
+	var err error
+	n := durations[words[0]]
+	for i := range n {
+		if d[i], err = time.ParseDuration(words[1+i]); err != nil {
+			return fmt.Errorf("%w: Backoff %q: %w", ErrValidation, text, err)
+		}
+	}
+	made := map[string]Backoff{"fixed": Fixed(d[0]), "linear": Linear(d[0], d[1]), "exponential": Exponential(d[0], d[1])}[words[0]]
+	for _, word := range words[1+n:] {
+		name, value, _ := strings.Cut(word, "=")
+		f, err := strconv.ParseFloat(value, 64)
+		switch {
+		case err != nil || name != "jitter" && (name != "factor" || words[0] != "exponential"):
+			return fmt.Errorf("%w: Backoff %q: %s", ErrValidation, text, word)
+		case name == "jitter":
+			made = made.Jitter(f)
+		default:
+			made = made.Factor(f)
+		}
+	}
+	if err := made.check(); err != nil {
+		return err
+	}
+	*b = made
+	return nil
+}
 
 // Wait returns the wait after failed attempt n, from 1.
 func (b Backoff) Wait(n int) time.Duration { return b.b.Wait(uint32(max(1, n))) }

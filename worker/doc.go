@@ -1,8 +1,8 @@
 // Package worker runs tasks: it takes them from an app's broker, runs their
 // handlers, a bounded number at once, and records and settles the verdicts.
 //
-// [Worker.Run] and [Worker.Start] embed a worker in any program; [Main] makes
-// a program of it, with flags, signals and exit codes.
+// [Worker.Run] and [Worker.Start] embed a worker in any program; [Main] and
+// [MainWith] make a program of it, with flags, environment, signals and exit codes.
 //
 // # What a worker promises
 //

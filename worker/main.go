@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"runtime"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -30,16 +30,21 @@ const (
 // logs as text to standard error at the level they say,
 // stops gracefully at SIGINT or SIGTERM and at once at the second signal, and
 // exits with 0 after a stop, 1 if the worker failed, 2 for bad usage. Flags
-// beat CHICORY_* environment variables, which beat the file CHICORY_CONFIG
-// names, which beats the defaults; --help lists them.
-func Main(app *chicory.App) {
+// beat CHICORY_* environment variables, which beat the defaults; --help lists
+// them.
+func Main(app *chicory.App) { MainWith(app, Options{}) }
+
+// MainWith is Main for a worker with options, as config.Load returns them. Flags
+// beat them; the environment gives what they leave open. CHICORY_DLQ and
+// CHICORY_LOG_LEVEL beat NoDeadLetters and Logger.
+func MainWith(app *chicory.App, opts Options) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	os.Exit(runMain(app, os.Args[0], os.Args[1:], os.Stderr, signals, os.Exit))
+	os.Exit(runMain(app, opts, os.Args[0], os.Args[1:], os.Stderr, signals, os.Exit))
 }
 
-func runMain(app *chicory.App, program string, args []string, stderr io.Writer, signals <-chan os.Signal, exit func(int)) int {
-	f, err := parseFlags(program, args, stderr)
+func runMain(app *chicory.App, opts Options, program string, args []string, stderr io.Writer, signals <-chan os.Signal, exit func(int)) int {
+	f, err := parseFlags(opts, program, args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
@@ -47,8 +52,10 @@ func runMain(app *chicory.App, program string, args []string, stderr io.Writer, 
 		fmt.Fprintf(stderr, "%v\nRun %s --help for usage.\n", err, program)
 		return exitUsage
 	}
-	opts := f.opts
-	opts.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: f.level}))
+	opts = f.opts
+	if f.leveled || opts.Logger == nil {
+		opts.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: f.level}))
+	}
 	if f.url != "" {
 		if err := app.Core().Override(f.url); err != nil {
 			fmt.Fprintln(stderr, err)
@@ -89,26 +96,37 @@ func obey(signals <-chan os.Signal, ended <-chan struct{}, stop func(), log *slo
 	}
 }
 
-// flags are what the command line, the environment and the file say.
+// flags are what the command line, the program and the environment say.
 type flags struct {
-	opts  Options
-	url   string
-	level slog.Level
-	set   map[string]bool // given on the command line
+	opts    Options
+	url     string
+	level   slog.Level
+	leveled bool // somebody says the level
 }
 
-func parseFlags(program string, args []string, stderr io.Writer) (*flags, error) {
-	f := &flags{}
+func parseFlags(opts Options, program string, args []string, stderr io.Writer) (*flags, error) {
+	given := settings.Values{}
 	fs := flag.NewFlagSet(program, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.IntVar(&f.opts.Concurrency, "concurrency", 0, "")
-	fs.DurationVar(&f.opts.ShutdownTimeout, "shutdown-timeout", 0, "")
-	fs.StringVar(&f.url, "url", "", "")
-	fs.BoolVar(&f.opts.Strict, "strict", false, "")
-	queues := fs.String("queues", "", "")
-	level := fs.String("log-level", "", "")
-	dlq := fs.Bool("dlq", false, "")
-	noDLQ := fs.Bool("no-dlq", false, "")
+	for i := range settings.Keys {
+		k := &settings.Keys[i]
+		take := func(text string) error {
+			given[k.Name] = settings.Value{Texts: []string{text}, From: "--" + k.Flag()}
+			return nil
+		}
+		switch {
+		case k.HasFlag && k.IsSwitch():
+			fs.BoolFunc(k.Flag(), "", take)
+		case k.HasFlag:
+			fs.Func(k.Flag(), "", take)
+		}
+	}
+	var noDLQ *bool
+	fs.BoolFunc("no-dlq", "", func(text string) error {
+		no, err := strconv.ParseBool(text)
+		noDLQ = &no
+		return err
+	})
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			usage(program, stderr)
@@ -118,94 +136,34 @@ func parseFlags(program string, args []string, stderr io.Writer) (*flags, error)
 	if fs.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	set := map[string]bool{}
-	fs.Visit(func(fl *flag.Flag) { set[fl.Name] = true })
-	if *dlq && *noDLQ {
-		return nil, errors.New("--dlq and --no-dlq exclude each other")
+	if noDLQ != nil {
+		if _, both := given["dlq"]; both {
+			return nil, errors.New("--dlq and --no-dlq exclude each other")
+		}
+		given["dlq"] = settings.Value{Texts: []string{strconv.FormatBool(!*noDLQ)}, From: "--no-dlq"}
 	}
-	f.set = set
-	switch {
-	case set["dlq"]:
-		f.opts.deadLetters = dlq
-	case set["no-dlq"]:
-		*dlq = !*noDLQ
-		f.opts.deadLetters = dlq
-	}
-	return f, f.resolve(*queues, *level)
+	return resolve(opts, given)
 }
 
-// resolve takes what no flag says from the environment and the file.
-func (f *flags) resolve(queues, level string) error {
+// resolve adds what flags and the environment say to opts.
+func resolve(opts Options, given settings.Values) (*flags, error) {
 	env, err := settings.Load()
-	if err != nil {
-		return err
+	errs := []error{err}
+	maps.DeleteFunc(env, func(name string, _ settings.Value) bool { _, ok := given[name]; return ok })
+	f := &flags{opts: opts}
+	errs = append(errs, env.Fill(&f.opts, false), given.Fill(&f.opts, true))
+	if v := given["url"]; len(v.Texts) > 0 {
+		f.url = v.Texts[0]
 	}
-	env.String("queues", &queues)
-	env.String("log_level", &level)
-	var errs []error
-	// from takes key from the environment or the file, unless its flag is set,
-	// and returns who says it, if anybody does.
-	from := func(key string, take func(key string) error) string {
-		name := strings.ReplaceAll(key, "_", "-")
-		if f.set[name] {
-			return "--" + name
-		}
-		if _, found := env.Lookup(key); !found {
-			return ""
-		}
-		errs = append(errs, take(key))
-		return settings.Prefix + strings.ToUpper(key)
-	}
-	if who := from("concurrency", func(k string) error { return env.Int(k, &f.opts.Concurrency) }); who != "" && f.opts.Concurrency < 1 {
-		errs = append(errs, fmt.Errorf("%s: want more than 0", who))
-	}
-	who := from("shutdown_timeout", func(k string) error { return env.Duration(k, &f.opts.ShutdownTimeout) })
-	switch d := &f.opts.ShutdownTimeout; {
-	case who == "":
-	case *d < 0:
-		errs = append(errs, fmt.Errorf("%s: want 0 for no grace, or more", who))
-	case *d == 0:
-		*d = NoGrace
-	}
-	from("strict", func(k string) error { return env.Bool(k, &f.opts.Strict) })
-	if f.opts.deadLetters == nil {
-		from("dlq", func(k string) error {
-			f.opts.deadLetters = new(bool)
-			return env.Bool(k, f.opts.deadLetters)
-		})
-	}
-	f.opts.Queues, err = parseQueues(queues)
+	maps.Copy(env, given)
+	f.leveled, err = env.Read(settings.KeyLogLevel, &f.level)
 	errs = append(errs, err)
-	if level != "" {
-		if err := f.level.UnmarshalText([]byte(level)); err != nil {
-			errs = append(errs, fmt.Errorf("log level %q: want debug, info, warn or error", level))
-		}
+	var none bool // as Options.NoDeadLetters
+	if said, err := env.Read("dlq", &none); said && err == nil {
+		keep := !none
+		f.opts.deadLetters = &keep
 	}
-	return errors.Join(errs...)
-}
-
-// parseQueues reads "images=3,mail": names with weights. The weight follows
-// the last "=", so that names may hold one.
-func parseQueues(s string) ([]Queue, error) {
-	if s == "" {
-		return nil, nil
-	}
-	var qs []Queue
-	for part := range strings.SplitSeq(s, ",") {
-		q := Queue{Name: strings.TrimSpace(part)}
-		if i := strings.LastIndex(q.Name, "="); i >= 0 {
-			weight, err := strconv.Atoi(q.Name[i+1:])
-			if err != nil || weight < 1 {
-				return nil, fmt.Errorf("queues: %q: want name or name=weight", part)
-			}
-			q.Name, q.Weight = q.Name[:i], weight
-		}
-		if q.Name == "" {
-			return nil, fmt.Errorf("queues: %q holds an empty name", s)
-		}
-		qs = append(qs, q)
-	}
-	return qs, nil
+	return f, errors.Join(errs...)
 }
 
 func usage(program string, w io.Writer) {
@@ -225,9 +183,9 @@ Flags:
   --help                  show this text
 
 A flag beats its environment variable (CHICORY_CONCURRENCY, CHICORY_QUEUES,
-CHICORY_STRICT, CHICORY_DLQ, CHICORY_SHUTDOWN_TIMEOUT, CHICORY_LOG_LEVEL),
-which beats the key of that name (concurrency, queues, ...) in the JSON file
-that CHICORY_CONFIG names. CHICORY_URL is for programs that set no URL in code.
+CHICORY_STRICT, CHICORY_DLQ, CHICORY_SHUTDOWN_TIMEOUT, CHICORY_LOG_LEVEL), which is
+for what the program leaves open; docs/configuration.md lists more of them.
+CHICORY_URL is for programs that set no URL in code.
 
 Exit codes: 0 stopped, 1 failed, 2 bad usage.
 `, program, runtime.NumCPU(), defaultGrace.Round(time.Second))

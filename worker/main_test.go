@@ -1,13 +1,15 @@
 package worker
 
 import (
+	"errors"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chicory-go/chicory/internal/settings"
 )
 
 // clean removes every variable that could leak into the tests.
@@ -20,17 +22,8 @@ func clean(t *testing.T) {
 	}
 }
 
-func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
+func TestFlagBeatsProgramBeatsEnvironmentBeatsDefault(t *testing.T) {
 	clean(t)
-	file := filepath.Join(t.TempDir(), "chicory.json")
-	text := `{"concurrency":3,"queues":"file","shutdown_timeout":"3s","dlq":false,"log_level":"error","strict":true}`
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	list := filepath.Join(t.TempDir(), "list.json")
-	if err := os.WriteFile(list, []byte(`{"concurrency":1000000,"queues":["a=3","b"]}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	type want struct {
 		concurrency int
 		queues      []Queue
@@ -39,45 +32,70 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 		level       slog.Level
 		strict      bool
 	}
-	fromFile := want{3, []Queue{{"file", 0}}, 3 * time.Second, true, slog.LevelError, true}
+	program := Options{Concurrency: 3, Queues: []Queue{{"program", 0}}, ShutdownTimeout: 3 * time.Second, NoDeadLetters: true, Strict: true}
+	fromProgram := want{3, []Queue{{"program", 0}}, 3 * time.Second, true, slog.LevelInfo, true}
 	fromEnv := want{4, []Queue{{"env", 2}}, 4 * time.Second, false, slog.LevelWarn, false}
+	overEnv := want{3, []Queue{{"program", 0}}, 3 * time.Second, false, slog.LevelWarn, true}
 	fromFlags := want{5, []Queue{{"flag", 0}, {"b", 9}}, 5 * time.Second, true, slog.LevelDebug, true}
 	env := map[string]string{"CHICORY_CONCURRENCY": "4", "CHICORY_QUEUES": "env=2", "CHICORY_SHUTDOWN_TIMEOUT": "4s",
 		"CHICORY_DLQ": "true", "CHICORY_LOG_LEVEL": "warn", "CHICORY_STRICT": "false"}
 	args := []string{"--concurrency", "5", "--queues=flag, b=9", "--shutdown-timeout=5s", "--no-dlq", "--log-level=debug", "--strict"}
+	but := func(w want, change func(*want)) want { change(&w); return w }
 	tests := []struct {
-		name string
-		file string
-		env  map[string]string
-		args []string
-		want want
+		name    string
+		program Options
+		env     map[string]string
+		args    []string
+		want    want
 	}{
-		{"default", "", nil, nil, want{}},
-		{"file", file, nil, nil, fromFile},
-		{"environment over file", file, env, nil, fromEnv},
-		{"flags over all", file, env, args, fromFlags},
-		{"--dlq over a file's false", file, nil, []string{"--dlq"}, want{3, []Queue{{"file", 0}}, 3 * time.Second, false, slog.LevelError, true}},
-		{"--strict=false over a file's true", file, nil, []string{"--strict=false"}, want{3, []Queue{{"file", 0}}, 3 * time.Second, true, slog.LevelError, false}},
-		{"no grace", "", nil, []string{"--shutdown-timeout=0"}, want{grace: NoGrace}},
-		{"no grace in the environment", "", map[string]string{"CHICORY_SHUTDOWN_TIMEOUT": "0s"}, nil, want{grace: NoGrace}},
-		{"--no-dlq=false over a file's false", file, nil, []string{"--no-dlq=false"}, want{3, []Queue{{"file", 0}}, 3 * time.Second, false, slog.LevelError, true}},
-		{"a list of queues", list, nil, nil, want{concurrency: 1000000, queues: []Queue{{"a", 3}, {"b", 0}}}},
+		{"default", Options{}, nil, nil, want{}},
+		{"environment", Options{}, env, nil, fromEnv},
+		{"program", program, nil, nil, fromProgram},
+		{"program over environment, but for dead letters", program, env, nil, overEnv},
+		{"flags over all", program, env, args, fromFlags},
+		{"flags over environment", Options{}, env, args, fromFlags},
+		{"--dlq over the program", program, nil, []string{"--dlq"}, but(fromProgram, func(w *want) { w.noDLQ = false })},
+		{"--no-dlq=false over the program", program, nil, []string{"--no-dlq=false"}, but(fromProgram, func(w *want) { w.noDLQ = false })},
+		{"--no-dlq over the environment", Options{}, env, []string{"--no-dlq"}, but(fromEnv, func(w *want) { w.noDLQ = true })},
+		{"--strict=false over the program", program, nil, []string{"--strict=false"}, but(fromProgram, func(w *want) { w.strict = false })},
+		{"--strict=false over the environment", Options{}, map[string]string{"CHICORY_STRICT": "true"}, []string{"--strict=false"}, want{}},
+		{"no grace", Options{}, nil, []string{"--shutdown-timeout=0"}, want{grace: NoGrace}},
+		{"no grace in the environment", Options{}, map[string]string{"CHICORY_SHUTDOWN_TIMEOUT": "0s"}, nil, want{grace: NoGrace}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Setenv("CHICORY_CONFIG", tt.file)
 			for k, v := range tt.env {
 				t.Setenv(k, v)
 			}
-			f, err := parseFlags("w", tt.args, os.Stderr)
+			f, err := parseFlags(tt.program, "w", tt.args, os.Stderr)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := want{f.opts.Concurrency, f.opts.Queues, f.opts.ShutdownTimeout, f.opts.deadLetters != nil && !*f.opts.deadLetters, f.level, f.opts.Strict}
+			opts, err := f.opts.filled()
+			if err != nil {
+				t.Fatal(err)
+			}
+			noDLQ := opts.deadLetters != nil && !*opts.deadLetters
+			got := want{f.opts.Concurrency, f.opts.Queues, f.opts.ShutdownTimeout, noDLQ, f.level, f.opts.Strict}
 			if !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got  %+v\nwant %+v", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestDefaultsAreThoseOfTheTable compares what the table of keys says with what a worker
+// does.
+func TestDefaultsAreThoseOfTheTable(t *testing.T) {
+	t.Parallel()
+	said := Options{Name: "w"}
+	if err := settings.Defaults().Fill(&said, true); err != nil {
+		t.Fatal(err)
+	}
+	got, err := said.filled()
+	want, err2 := Options{Name: "w"}.filled()
+	if err := errors.Join(err, err2); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v\ntable  %+v\nworker %+v", err, got, want)
 	}
 }
 
@@ -86,14 +104,15 @@ func TestBadFlags(t *testing.T) {
 	for _, args := range []string{"--concurrency=0", "--concurrency=x", "--shutdown-timeout=-1s", "--queues=a=0", "--queues=,",
 		"--queues=a=b", "--log-level=loud", "--dlq --no-dlq", "--nonsense", "leftover"} {
 		var out strings.Builder
-		if code := runMain(nil, "w", strings.Fields(args), &out, nil, nil); code != exitUsage || !strings.Contains(out.String(), "--help") {
+		if code := runMain(nil, Options{}, "w", strings.Fields(args), &out, nil, nil); code != exitUsage || !strings.Contains(out.String(), "--help") {
 			t.Errorf("%s: exit %d, %q; want %d and a hint", args, code, out.String(), exitUsage)
 		}
 	}
-	for name, value := range map[string]string{"CHICORY_CONCURRENCY": "lots", "CHICORY_SHUTDOWN_TIMEOUT": "-1s", "CHICORY_DLQ": "perhaps"} {
+	for name, value := range map[string]string{"CHICORY_CONCURRENCY": "lots", "CHICORY_SHUTDOWN_TIMEOUT": "-1s", "CHICORY_DLQ": "perhaps",
+		"CHICORY_CONCURENCY": "4", "CHICORY_CONFIG": "worker.toml"} {
 		t.Setenv(name, value)
 		var out strings.Builder
-		if code := runMain(nil, "w", nil, &out, nil, nil); code != exitUsage || !strings.Contains(out.String(), name) {
+		if code := runMain(nil, Options{}, "w", nil, &out, nil, nil); code != exitUsage || !strings.Contains(out.String(), name) {
 			t.Errorf("%s=%s: exit %d, %q", name, value, code, out.String())
 		}
 	}
@@ -102,10 +121,16 @@ func TestBadFlags(t *testing.T) {
 func TestHelp(t *testing.T) {
 	clean(t)
 	var out strings.Builder
-	if code := runMain(nil, "w", []string{"--help"}, &out, nil, nil); code != exitOK {
+	if code := runMain(nil, Options{}, "w", []string{"--help"}, &out, nil, nil); code != exitOK {
 		t.Errorf("exit %d", code)
 	}
-	for _, want := range []string{"--concurrency", "--queues", "--dlq, --no-dlq", "--shutdown-timeout", "--log-level", "--url", "Exit codes"} {
+	wants := []string{"--dlq, --no-dlq", "Exit codes"}
+	for _, k := range settings.Keys {
+		if k.HasFlag {
+			wants = append(wants, "--"+k.Flag(), k.Variable())
+		}
+	}
+	for _, want := range wants {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("help lacks %s:\n%s", want, out.String())
 		}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/chicory-go/chicory"
@@ -61,6 +63,24 @@ type Options struct {
 type Queue struct {
 	Name   string
 	Weight int // relative; 0 is 1
+}
+
+// UnmarshalText reads a name, or a name and a weight as in "images=3". The
+// weight follows the last "=", so that names may hold one.
+func (q *Queue) UnmarshalText(text []byte) error {
+	name, weight := string(text), 0
+	if i := strings.LastIndex(name, "="); i >= 0 {
+		var err error
+		if weight, err = strconv.Atoi(name[i+1:]); err != nil || weight < 1 {
+			return fmt.Errorf("%w: worker: queue %q: want name or name=weight", chicory.ErrValidation, text)
+		}
+		name = name[:i]
+	}
+	if err := driver.CheckQueue(name); err != nil {
+		return fmt.Errorf("%w: worker: %w", chicory.ErrValidation, err)
+	}
+	*q = Queue{name, weight}
+	return nil
 }
 
 // NoGrace, as Options.ShutdownTimeout, cancels running handlers at once.

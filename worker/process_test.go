@@ -21,7 +21,7 @@ import (
 
 // childVariable makes the test binary a worker program that runs one task of
 // its own.
-const childVariable = "CHICORY_TEST_CHILD"
+const childVariable = "WORKER_TEST_CHILD"
 
 func TestMain(m *testing.M) {
 	if mode := os.Getenv(childVariable); mode != "" {

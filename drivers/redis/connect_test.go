@@ -21,6 +21,7 @@ import (
 
 	"github.com/chicory-go/chicory/driver"
 	"github.com/chicory-go/chicory/drivers/redis"
+	"github.com/chicory-go/chicory/internal/testserver"
 	goredis "github.com/redis/go-redis/v9"
 )
 
@@ -106,7 +107,7 @@ func (a *authority) file(name string) string { return filepath.Join(a.dir, name)
 func (a *authority) serve(clients string) (*server, string) {
 	a.t.Helper()
 	a.issue("server", &x509.Certificate{SerialNumber: big.NewInt(2), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
-	addr := must(freeAddr())(a.t)
+	addr := must(testserver.FreeAddr())(a.t)
 	_, port, _ := net.SplitHostPort(addr)
 	return newServer(a.t, "--tls-port", port, "--tls-cert-file", a.file("server.crt"), "--tls-key-file", a.file("server.key"),
 		"--tls-ca-cert-file", a.file("ca.crt"), "--tls-auth-clients", clients), addr

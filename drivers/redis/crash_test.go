@@ -14,6 +14,7 @@ import (
 
 	"github.com/chicory-go/chicory/driver"
 	"github.com/chicory-go/chicory/drivers/redis"
+	"github.com/chicory-go/chicory/internal/testserver"
 )
 
 const childEnv = "REDIS_TEST_HOLD"
@@ -75,7 +76,7 @@ func TestKill(t *testing.T) {
 	}
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d %d", childEnv, s.addr, prefix, n, lease))
-	cmd.SysProcAttr, cmd.Stderr = endWithParent(), os.Stderr
+	cmd.SysProcAttr, cmd.Stderr = testserver.EndWithParent(), os.Stderr
 	out, _ := cmd.StdoutPipe()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

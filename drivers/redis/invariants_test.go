@@ -35,7 +35,7 @@ func checkInvariants(t testing.TB, s *server, prefix string) {
 	for ns, keys := range namespaces {
 		k := &checker{t: t, c: c, places: map[string]int{}}
 		k.known = func(_, id string) string { return prefix + ":" + ns + ":r:{" + id + "}" }
-		if s.cluster {
+		if s.IsCluster {
 			k.known = func(q, id string) string { return q + ":r:{" + id + "}" }
 		}
 		k.namespace(prefix+":"+ns+":", keys)

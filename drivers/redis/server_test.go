@@ -4,102 +4,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/chicory-go/chicory/internal/testserver"
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// A server is a redis-server of the tests' own, on a free port of the loopback.
+// A server is a redis-server of the tests' own.
 type server struct {
+	*testserver.Redis
 	addr string
 	dir  string
-	args []string
-
-	cluster bool // it is the only node of one
-
-	mu  sync.Mutex
-	cmd *exec.Cmd
 }
-
-// notTested is what is said loudly where there is no redis-server.
-const notTested = "NOT TESTED: there is no redis-server on this machine (Debian's package is redis-server)"
 
 // newServer starts a server that syncs every write. It is stopped with tb.
 func newServer(tb testing.TB, args ...string) *server {
 	tb.Helper()
-	s, err := startServer(tb.TempDir(), args...)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(s.kill)
-	return s
+	return serverOf(testserver.NewRedis(tb, args...))
 }
 
 func startServer(dir string, args ...string) (*server, error) {
-	addr, err := freeAddr()
+	s, err := testserver.StartRedis(dir, args...)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{addr: addr, dir: dir, args: args, cluster: slices.Contains(args, "--cluster-enabled")}
-	return s, s.start()
+	return serverOf(s), nil
 }
 
-// freeAddr finds an address that nobody listens on.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}
+func serverOf(s *testserver.Redis) *server { return &server{s, s.Addr, s.Dir} }
 
-// start starts the server, and waits until it serves.
-func (s *server) start() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, port, _ := net.SplitHostPort(s.addr)
-	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--appendonly", "yes",
-		"--appendfsync", "always", "--save", "", "--logfile", filepath.Join(s.dir, "log"), "--maxclients", "5000"}, s.args...)
-	s.cmd = exec.Command("redis-server", args...)
-	s.cmd.SysProcAttr = endWithParent()
-	if err := s.cmd.Start(); err != nil {
-		return err
-	}
-	c := goredis.NewClient(&goredis.Options{Addr: s.addr, MaxRetries: -1})
-	defer c.Close()
-	for begin := time.Now(); time.Since(begin) < 30*time.Second; time.Sleep(10 * time.Millisecond) {
-		err := c.Ping(context.Background()).Err()
-		if err == nil && s.cluster {
-			err = s.join(c)
-		}
-		if err == nil || strings.HasPrefix(err.Error(), "NOAUTH") {
-			return nil
-		}
-	}
-	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-	return fmt.Errorf("redis-server does not serve:\n%s", log)
-}
+func (s *server) start() error { return s.Start() }
 
-// join gives the node all slots, and reports whether the cluster takes writes. That of
-// one which is started again takes its time.
-func (s *server) join(c *goredis.Client) error {
-	ctx := context.Background()
-	c.ClusterAddSlotsRange(ctx, 0, 16383) // an error says that it has them
-	info, err := c.ClusterInfo(ctx).Result()
-	if err == nil && !strings.Contains(info, "cluster_state:ok") {
-		err = errors.New("the cluster is not ready")
-	}
-	return err
-}
+// kill ends the server as a crash would.
+func (s *server) kill() { s.Kill() }
 
 // age waits until the server is up for a lease of the suite and a second: before, it takes
 // nothing back.
@@ -117,14 +58,6 @@ func (s *server) age() error {
 		}
 	}
 	return errors.New("redis-server does not grow older")
-}
-
-// kill ends the server as a crash would.
-func (s *server) kill() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.cmd.Process.Kill()
-	s.cmd.Wait()
 }
 
 // A sharing is a server that cases share, each with a prefix of its own.
@@ -156,13 +89,7 @@ func (sh *sharing) get(tb testing.TB, args ...string) *server {
 			sh.err = sh.server.age()
 		}
 	})
-	if errors.Is(sh.err, exec.ErrNotFound) {
-		tb.Skip(notTested)
-	}
-	if sh.err != nil {
-		tb.Fatal(sh.err)
-	}
-	return sh.server
+	return testserver.Must(tb, sh.server, sh.err)
 }
 
 func (sh *sharing) end() {
@@ -182,8 +109,8 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	shared.end()
 	sharedCluster.end()
-	if errors.Is(shared.err, exec.ErrNotFound) {
-		fmt.Fprintln(os.Stderr, notTested)
+	if errors.Is(shared.err, testserver.ErrNoRedis) {
+		fmt.Fprintln(os.Stderr, shared.err)
 	}
 	os.Exit(code)
 }

@@ -25,7 +25,7 @@ type Task struct {
 
 // A Core is what an app and its workers share, connected or not.
 type Core struct {
-	Tasks      Registry
+	Tasks      *Registry
 	Defaults   Policy // every field set
 	Log        *slog.Logger
 	MaxPayload int

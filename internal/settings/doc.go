@@ -1,3 +1,4 @@
-// Package settings reads configuration from the environment and from a file,
-// in that order of precedence.
+// Package settings is the one table of what can be configured from outside: by the
+// environment, by a file, by flags. It reads the environment, and puts values where they
+// belong. No parser of a file format may enter: package config has it.
 package settings

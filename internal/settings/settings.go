@@ -1,97 +1,196 @@
 package settings
 
 import (
-	"bytes"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
-	"strconv"
+	"reflect"
+	"slices"
 	"strings"
-	"time"
+	"sync/atomic"
 )
 
 // Prefix starts the name of every environment variable.
 const Prefix = "CHICORY_"
 
-// FileVariable names the configuration file, a flat JSON object.
+// FileVariable names the configuration file.
 const FileVariable = Prefix + "CONFIG"
 
-// Settings are the values found. The zero value has only the environment.
-type Settings struct{ file map[string]any }
+// fileSuffix, after the variable of a key that may hold a password, names a file that
+// holds the value, as secrets of Docker and Kubernetes are.
+const fileSuffix = "_FILE"
 
-// Load reads the file that CHICORY_CONFIG names, if it is set.
-func Load() (Settings, error) {
-	path := os.Getenv(FileVariable)
-	if path == "" {
-		return Settings{}, nil
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return Settings{}, fmt.Errorf("%s: %w", FileVariable, err)
-	}
-	var s Settings
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	if err := d.Decode(&s.file); err != nil {
-		return Settings{}, fmt.Errorf("%s: %s: %w", FileVariable, path, err)
-	}
-	return s, nil
+// A Value is what a source says of one key.
+type Value struct {
+	Texts  []string // one, unless it is a list
+	IsList bool     // a list, rather than a text that may name several with commas
+	From   string   // where it says so, and how the key is called there
 }
 
-// Lookup returns the value of key, such as "broker_url", from the environment
-// (CHICORY_BROKER_URL) or the file.
-func (s Settings) Lookup(key string) (string, bool) {
-	if v, ok := os.LookupEnv(Prefix + strings.ToUpper(key)); ok && v != "" {
-		return v, true
+// Values are what a source says, by the name of the key.
+type Values map[string]Value
+
+// FileRead is set once package config has looked at the file.
+var FileRead atomic.Bool
+
+// Load returns what the environment says. Its error also says if there is a file that
+// nobody reads.
+func Load() (Values, error) {
+	values, err := Environment()
+	if os.Getenv(FileVariable) != "" && !FileRead.Load() {
+		err = errors.Join(err, fmt.Errorf("%s names a file, which this program does not read: it must call config.Load", FileVariable))
 	}
-	switch v := s.file[key].(type) {
-	case nil:
-		return "", false
-	case string:
-		return v, true
-	case []any: // as in "queues": ["images=3", "mail"]
-		var parts []string
-		for _, part := range v {
-			parts = append(parts, fmt.Sprint(part))
+	return values, err
+}
+
+// Environment returns what the environment says. An empty variable says nothing. The
+// error names all variables with the prefix that are none of ours.
+func Environment() (Values, error) {
+	values := Values{}
+	var errs []error
+	var unknown error // ErrKeys if there is one
+	for _, kv := range os.Environ() {
+		name, text, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, Prefix) || text == "" || name == FileVariable || ofKubernetes(name) {
+			continue
 		}
-		return strings.Join(parts, ","), true
-	default:
-		return fmt.Sprint(v), true
+		k, isFile := byVariable(name)
+		if k == nil {
+			errs, unknown = append(errs, Unknown(name, strings.TrimPrefix(name, Prefix))), ErrKeys
+			continue
+		}
+		if isFile {
+			b, err := os.ReadFile(text)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+				continue
+			}
+			text = strings.TrimRight(string(b), "\r\n")
+		}
+		if had, ok := values[k.Name]; ok {
+			errs = append(errs, fmt.Errorf("%s and %s exclude each other", min(had.From, name), max(had.From, name)))
+			continue
+		}
+		values[k.Name] = Value{Texts: []string{text}, From: name}
 	}
+	return values, errors.Join(append(errs, unknown)...)
 }
 
-// String sets *v to key's value if *v is empty.
-func (s Settings) String(key string, v *string) {
-	if found, ok := s.Lookup(key); ok && *v == "" {
-		*v = found
+// ofKubernetes reports whether a variable is one of those by which Kubernetes tells a
+// container of services whose name begins with chicory: CHICORY_SERVICE_HOST,
+// CHICORY_REDIS_SERVICE_PORT_HTTP, CHICORY_PORT, CHICORY_PORT_80_TCP_ADDR.
+func ofKubernetes(name string) bool {
+	_, port, _ := strings.Cut(name, "_PORT_")
+	isNumber := port != "" && port[0] >= '0' && port[0] <= '9'
+	return isNumber || strings.HasSuffix(name, "_SERVICE_HOST") || strings.HasSuffix(name, "_PORT") || strings.Contains(name, "_SERVICE_PORT_")
+}
+
+// byVariable returns the key of a variable, and whether that names a file with its value.
+func byVariable(name string) (k *Key, isFile bool) {
+	for i := range Keys {
+		switch k := &Keys[i]; {
+		case name == k.Variable():
+			return k, false
+		case k.Secret && name == k.Variable()+fileSuffix:
+			return k, true
+		}
 	}
+	return nil, false
 }
 
-// Int sets *v to key's value if *v is zero.
-func (s Settings) Int(key string, v *int) error {
-	return parse(s, key, v, strconv.Atoi)
-}
-
-// Duration sets *v to key's value, such as "25s", if *v is zero.
-func (s Settings) Duration(key string, v *time.Duration) error {
-	return parse(s, key, v, time.ParseDuration)
-}
-
-// Bool sets *v to key's value if it is set.
-func (s Settings) Bool(key string, v *bool) error {
-	return parse(s, key, v, strconv.ParseBool)
-}
-
-func parse[T comparable](s Settings, key string, v *T, conv func(string) (T, error)) error {
-	var zero T
-	found, ok := s.Lookup(key)
-	if !ok || *v != zero {
-		return nil
+// Unknown is the error of a name that is no key's. More than one may stand in a list of
+// errors, with one ErrKeys at its end.
+func Unknown(where, name string) error {
+	bare := func(name string) string { return strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(name)) }
+	for _, k := range Keys {
+		if bare(name) == bare(k.Name) {
+			return fmt.Errorf("%s is unknown; did you mean %s?", where, k.Name)
+		}
 	}
-	x, err := conv(found)
-	if err != nil {
-		return fmt.Errorf("%s%s: %w", Prefix, strings.ToUpper(key), err)
+	return fmt.Errorf("%s is unknown", where)
+}
+
+// ErrKeys says what keys there are.
+var ErrKeys = func() error {
+	var all []string
+	for _, k := range Keys {
+		all = append(all, k.Name)
 	}
-	*v = x
+	slices.Sort(all)
+	return fmt.Errorf("known are %s; a variable is %s and the key in capitals", strings.Join(all, ", "), Prefix)
+}()
+
+// Fill sets the fields of dst, a pointer to a chicory.Config or a worker.Options. A field
+// that is set stays as it is, unless beat. The error names all values that are wrong,
+// but for those of fields that stay.
+func (vs Values) Fill(dst any, beat bool) error {
+	to := reflect.ValueOf(dst).Elem()
+	var errs []error
+	for i := range Keys {
+		k := &Keys[i]
+		v, ok := vs[k.Name]
+		if !ok {
+			continue
+		}
+		for _, field := range k.Fields {
+			name, ours := strings.CutPrefix(field, to.Type().Name()+".")
+			if !ours {
+				continue
+			}
+			f := to.FieldByName(name)
+			if !beat && !f.IsZero() {
+				continue
+			}
+			parsed := reflect.New(f.Type()).Elem()
+			if err := k.parse(v, parsed); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			f.Set(parsed)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Read parses the value of a key into dst, a pointer. It reports whether there is one.
+func (vs Values) Read(name string, dst any) (bool, error) {
+	v, ok := vs[name]
+	if !ok {
+		return false, nil
+	}
+	return true, Find(name).parse(v, reflect.ValueOf(dst).Elem())
+}
+
+// parse parses v into a field that is empty.
+func (k *Key) parse(v Value, to reflect.Value) error {
+	texts := v.Texts
+	switch several := to.Kind() == reflect.Slice; {
+	case several && !v.IsList:
+		texts = strings.Split(texts[0], ",")
+	case v.IsList && !several:
+		return fmt.Errorf("%s is a list: want %s", v.From, k.Want())
+	}
+	for _, text := range texts {
+		if !v.IsList {
+			text = strings.TrimSpace(text)
+		}
+		err := k.kind.put(text, to)
+		var more explained
+		switch {
+		case errors.As(err, &more):
+			return fmt.Errorf("%s: want %s: %w", k.says(v), k.Want(), more.error)
+		case err != nil:
+			return fmt.Errorf("%s: want %s", k.says(v), k.Want())
+		}
+	}
 	return nil
+}
+
+// says repeats a value, unless there may be a password in it.
+func (k *Key) says(v Value) string {
+	s := strings.Join(v.Texts, ",")
+	if k.Secret || strings.ContainsAny(s, "@") || strings.Contains(s, "://") {
+		return v.From + " is wrong"
+	}
+	return fmt.Sprintf("%s is %q", v.From, s)
 }

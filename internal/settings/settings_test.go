@@ -3,57 +3,92 @@ package settings
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
-	"time"
 )
 
-func TestEnvironmentBeatsFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "chicory.json")
-	if err := os.WriteFile(path, []byte(`{"url":"file:","queue":"from-file","concurrency":7,"strict":true,"shutdown_timeout":"3s"}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv(FileVariable, path)
-	t.Setenv("CHICORY_URL", "env:")
-	s, err := Load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var url, queue, explicit = "", "", "mine"
-	s.String("url", &url)
-	s.String("queue", &queue)
-	s.String("queue", &explicit)
-	if url != "env:" || queue != "from-file" || explicit != "mine" {
-		t.Errorf("got %q, %q, %q; want env over file, and what is set kept", url, queue, explicit)
-	}
-	var n int
-	var d time.Duration
-	var b bool
-	for _, err := range []error{s.Int("concurrency", &n), s.Duration("shutdown_timeout", &d), s.Bool("strict", &b)} {
-		if err != nil {
-			t.Error(err)
+// environment has nothing with the prefix but what is in vars.
+func environment(t *testing.T, vars map[string]string) {
+	t.Helper()
+	for _, kv := range os.Environ() {
+		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, Prefix) {
+			t.Setenv(name, "")
 		}
 	}
-	if n != 7 || d != 3*time.Second || !b {
-		t.Errorf("got %d, %v, %v", n, d, b)
-	}
-	t.Setenv("CHICORY_CONCURRENCY", "many")
-	n = 0
-	if err := s.Int("concurrency", &n); err == nil {
-		t.Error("a number that is none was accepted")
+	for name, value := range vars {
+		t.Setenv(name, value)
 	}
 }
 
-func TestLoadReportsBadFiles(t *testing.T) {
-	t.Setenv(FileVariable, filepath.Join(t.TempDir(), "missing"))
-	if _, err := Load(); err == nil {
-		t.Error("a missing file was accepted")
-	}
-	bad := filepath.Join(t.TempDir(), "bad")
-	if err := os.WriteFile(bad, []byte("url=x"), 0o600); err != nil {
+func TestEnvironment(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("redis://:pw@host\r\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv(FileVariable, bad)
-	if _, err := Load(); err == nil {
-		t.Error("a file that is no JSON was accepted")
+	environment(t, map[string]string{"CHICORY_URL_FILE": secret, "CHICORY_QUEUE": "q", "CHICORY_BROKER": "",
+		// What Kubernetes says of services called chicory and chicory-redis.
+		"CHICORY_PORT": "tcp://10.0.0.1:80", "CHICORY_PORT_80_TCP": "tcp://10.0.0.1:80", "CHICORY_SERVICE_HOST": "10.0.0.1",
+		"CHICORY_SERVICE_PORT": "80", "CHICORY_REDIS_SERVICE_PORT_HTTP": "80", "CHICORY_REDIS_PORT_80_TCP_ADDR": "10.0.0.1"})
+	values, err := Environment()
+	if err != nil || len(values) != 2 || values["url"].Texts[0] != "redis://:pw@host" || values["url"].From != "CHICORY_URL_FILE" ||
+		values["queue"].Texts[0] != "q" {
+		t.Errorf("got %+v, %v; want the URL of the file, and the queue", values, err)
+	}
+}
+
+func TestEnvironmentRefuses(t *testing.T) {
+	tests := []struct {
+		vars map[string]string
+		says []string
+	}{
+		{map[string]string{"CHICORY_QEUE": "s3cret", "CHICORY_SPEED": "11", "CHICORY_PORT_TCP": "80"}, []string{"CHICORY_QEUE", "CHICORY_SPEED", "CHICORY_PORT_TCP", "queue"}},
+		{map[string]string{"CHICORY_QUEUE_FILE": "/etc/hostname"}, []string{"CHICORY_QUEUE_FILE"}},
+		{map[string]string{"CHICORY_URL_FILE": "/none/such"}, []string{"CHICORY_URL_FILE", "/none/such"}},
+		{map[string]string{"CHICORY_URL_FILE": "/etc/hostname", "CHICORY_URL": "memory:"}, []string{"CHICORY_URL and CHICORY_URL_FILE exclude"}},
+	}
+	for _, tt := range tests {
+		environment(t, tt.vars)
+		_, err := Environment()
+		if err == nil {
+			t.Errorf("%v: accepted", tt.vars)
+			continue
+		}
+		for _, s := range tt.says {
+			if !strings.Contains(err.Error(), s) {
+				t.Errorf("%v: %q does not say %q", tt.vars, err, s)
+			}
+		}
+		if strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%v: %q repeats a value", tt.vars, err)
+		}
+		for name := range tt.vars {
+			t.Setenv(name, "")
+		}
+	}
+}
+
+func TestLoadTellsOfAFileThatNobodyReads(t *testing.T) {
+	environment(t, map[string]string{FileVariable: "chicory.toml"})
+	if _, err := Load(); err == nil || !strings.Contains(err.Error(), "config.Load") {
+		t.Errorf("got %v, want what is missing", err)
+	}
+	FileRead.Store(true)
+	defer FileRead.Store(false)
+	if _, err := Load(); err != nil {
+		t.Errorf("got %v after the file was read", err)
+	}
+}
+
+func TestKeysAreUnique(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, k := range Keys {
+		if seen[k.Variable()] || ofKubernetes(k.Variable()) || k.Variable() == FileVariable || strings.HasSuffix(k.Variable(), fileSuffix) {
+			t.Errorf("%s is twice, or means something else", k.Variable())
+		}
+		seen[k.Variable()] = true
+		if k.Doc == "" || k.Want() == "" || !strings.HasSuffix(k.Doc, ".") {
+			t.Errorf("%s is not described", k.Name)
+		}
 	}
 }
