@@ -34,7 +34,7 @@ func TestDependencies(t *testing.T) {
 		{[]string{"./drivers/redis"}, []string{module + "/driver", module + "/drivers/redis", module + "/internal/location", module + "/internal/wire",
 			"github.com/redis/go-redis", "github.com/cespare/xxhash", "go.uber.org/atomic", "golang.org/x/sys"}},
 		{[]string{"./drivers/amqp"}, []string{module + "/driver", module + "/drivers/amqp", module + "/internal/location", module + "/internal/wire",
-			"github.com/rabbitmq/amqp091-go"}},
+			"github.com/rabbitmq/amqp091-go", "golang.org/x/sync"}},
 		{[]string{".", "./worker", "./drivers/memory"}, append(core, module+"/drivers/memory")},
 		{[]string{"./validate"}, []string{module + "/validate", "github.com/go-playground", "github.com/gabriel-vasile/mimetype",
 			"github.com/leodido/go-urn", "golang.org/x/crypto", "golang.org/x/text", "golang.org/x/sys"}},
