@@ -3,6 +3,7 @@ package amqp
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -96,7 +97,10 @@ func (l *address) addresses(u *url.URL, others []string) error {
 			}
 		}
 		if _, err := amqp.ParseURI(one.String()); err != nil {
-			return err
+			if ue := (*url.Error)(nil); errors.As(err, &ue) {
+				err = ue.Err // without the URL, which has the password
+			}
+			return fmt.Errorf("address %s: %w", host, err)
 		}
 		l.urls = append(l.urls, one.String())
 	}
