@@ -1,18 +1,18 @@
 package amqp
 
 import (
-	"context"
 	"net"
 	"runtime"
 	"sync"
 )
 
-// backlog is how many bytes may wait to be written before publishers do.
-const backlog = 1 << 20
+// spare is up to how many bytes the room of what was written is kept for the next.
+const spare = 1 << 20
 
 // A conn is written to without waiting: what is written while the network takes what was
 // before goes out at once with it. The client library writes every frame by itself, and
-// has everybody wait meanwhile.
+// has everybody wait meanwhile. What may be pending is bounded by what publishers have on
+// their way.
 type conn struct {
 	net.Conn
 	wake chan struct{} // capacity 1: something is pending
@@ -20,7 +20,6 @@ type conn struct {
 
 	mu      sync.Mutex
 	pending []byte
-	taken   chan struct{} // closed when what is pending is written next; nil if nobody waits
 	closed  bool
 }
 
@@ -56,39 +55,13 @@ func (c *conn) run() {
 		runtime.Gosched() // who is about to write does so
 		c.mu.Lock()
 		c.pending, out = out[:0], c.pending
-		if c.taken != nil {
-			close(c.taken)
-			c.taken = nil
-		}
 		c.mu.Unlock()
 		if _, err := c.Conn.Write(out); err != nil {
 			c.Close()
 			return
 		}
-		if cap(out) > backlog {
+		if cap(out) > spare {
 			out = nil
-		}
-	}
-}
-
-// room waits until not much is pending.
-func (c *conn) room(ctx context.Context) error {
-	for {
-		c.mu.Lock()
-		if c.closed || len(c.pending) <= backlog {
-			c.mu.Unlock()
-			return nil
-		}
-		if c.taken == nil {
-			c.taken = make(chan struct{})
-		}
-		taken := c.taken
-		c.mu.Unlock()
-		select {
-		case <-taken:
-		case <-c.done:
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 }

@@ -2,15 +2,13 @@ package amqp_test
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
-	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/chicory-go/chicory/drivers/amqp"
 )
@@ -19,7 +17,7 @@ import (
 func TestWritesBehind(t *testing.T) {
 	t.Parallel()
 	client, server := net.Pipe()
-	c, _ := amqp.Behind(client)
+	c := amqp.Behind(client)
 	defer c.Close()
 	const writers, each = 8, 500
 	var wg sync.WaitGroup
@@ -47,55 +45,60 @@ func TestWritesBehind(t *testing.T) {
 	wg.Wait()
 }
 
-// TestRoom has a peer that does not read: writing does not wait for it, whoever asks for
-// room does, within a context, until the peer reads or the connection ends.
-func TestRoom(t *testing.T) {
+// TestWritesToNobody has a peer that does not read: writing does not wait for it, until the
+// connection ends, at either side.
+func TestWritesToNobody(t *testing.T) {
 	t.Parallel()
-	for _, end := range []string{"read", "close", "peer"} {
-		t.Run(end, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				client, server := net.Pipe()
-				c, room := amqp.Behind(client)
-				defer c.Close()
-				some := make([]byte, 1<<20)
-				for range 3 { // one is on its way, two wait
-					if _, err := c.Write(some); err != nil {
-						t.Fatal(err)
-					}
-					synctest.Wait()
-				}
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-				defer cancel()
-				if err := room(ctx); !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("with 2 MiB waiting: got %v, want the context's error", err)
-				}
-				waited := make(chan error, 1)
-				go func() { waited <- room(t.Context()) }()
-				synctest.Wait()
-				switch end {
-				case "read":
-					io.CopyN(io.Discard, server, 1<<20)
-				case "close":
-					c.Close()
-				case "peer":
-					server.Close()
+	for _, peer := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := net.Pipe()
+			c := amqp.Behind(client)
+			defer c.Close()
+			some := make([]byte, 1<<20)
+			for range 3 {
+				if n, err := c.Write(some); n != len(some) || err != nil {
+					t.Fatalf("write: %d, %v", n, err)
 				}
 				synctest.Wait()
-				select {
-				case err := <-waited:
-					if err != nil {
-						t.Errorf("got %v, want room", err)
-					}
-				default:
-					t.Fatal("still waits for room")
-				}
-				if end == "read" {
-					go io.Copy(io.Discard, server)
-				} else if _, err := c.Write(some); !errors.Is(err, net.ErrClosed) {
-					t.Errorf("a write to what has ended: got %v, want net.ErrClosed", err)
-				}
-			})
+			}
+			if peer {
+				server.Close()
+			} else {
+				c.Close()
+			}
+			synctest.Wait()
+			if _, err := c.Write(some); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("a write to what has ended: got %v, want net.ErrClosed", err)
+			}
 		})
+	}
+}
+
+// TestTags adds tags in any order: all are there at the end, and only gaps take room.
+func TestTags(t *testing.T) {
+	t.Parallel()
+	for range 200 {
+		tags := make([]uint64, 1+rand.N(200))
+		for i := range tags {
+			tags[i] = uint64(i) + 1
+		}
+		rand.Shuffle(len(tags), func(i, j int) { tags[i], tags[j] = tags[j], tags[i] })
+		for n := range tags {
+			in := map[uint64]bool{0: true}
+			for _, tag := range tags[:n+1] {
+				in[tag] = true
+			}
+			want, runs := uint64(0), 1
+			for ; in[want+1]; want++ {
+			}
+			for tag := range in {
+				if tag > want && !in[tag-1] {
+					runs++
+				}
+			}
+			if last, got := amqp.UpTo(tags[:n+1]...); last != want || got != runs {
+				t.Fatalf("after %v: up to %d in %d runs, want %d in %d", tags[:n+1], last, got, want, runs)
+			}
+		}
 	}
 }

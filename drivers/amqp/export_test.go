@@ -1,7 +1,6 @@
 package amqp
 
 import (
-	"context"
 	"net"
 	"strings"
 )
@@ -66,8 +65,14 @@ func Waits(ms int64) (total int64) {
 	return total
 }
 
-// Behind returns c, written to without waiting, and what waits until there is room.
-func Behind(c net.Conn) (behind net.Conn, room func(context.Context) error) {
-	w := newConn(c)
-	return w, w.room
+// Behind returns c, written to without waiting.
+func Behind(c net.Conn) net.Conn { return newConn(c) }
+
+// UpTo adds tags to a set, and returns up to which all are in it and how many runs it has.
+func UpTo(add ...uint64) (last uint64, runs int) {
+	var s tags
+	for _, tag := range add {
+		s.add(tag)
+	}
+	return s.upTo(), len(s.runs)
 }

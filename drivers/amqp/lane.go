@@ -17,7 +17,8 @@ type lane struct {
 
 // A source is the queue of one priority.
 type source struct {
-	name      string
+	queue     string
+	name      string // of queue on the server
 	buffer    []parked
 	consumers []*consumer // that may bring more
 	expected  *expectation
@@ -51,7 +52,7 @@ type consumer struct {
 func newLane(n names, queue string) *lane {
 	l := &lane{queue: queue}
 	for level := range levels {
-		l.sources[level] = &source{name: n.task(queue, level)}
+		l.sources[level] = &source{queue: queue, name: n.task(queue, level)}
 	}
 	return l
 }
@@ -83,7 +84,7 @@ func (src *source) room() (n int) {
 
 // free takes a delivery off the window. If that was full, the server knows of more.
 func (c *consumer) free() {
-	if e := c.src.expected; c.live && c.used == c.window && (e == nil || !e.until.IsZero()) {
+	if c.live && c.used == c.window {
 		c.src.expected = new(expectation)
 	}
 	c.used--

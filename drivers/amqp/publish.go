@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	window    = 1024 // messages of a session that are published and not confirmed
-	atOnce    = 128  // of them, of one call
+	window    = 1024     // messages of a session that are published and not confirmed
+	atOnce    = 128      // of them, of one call
+	size      = 16 << 20 // bytes of them; larger ones go alone
 	nackPause = 50 * time.Millisecond
 	nackTries = 5
 )
@@ -37,6 +38,7 @@ type publisher struct {
 	ch      *amqp.Channel
 	returns chan amqp.Return
 	room    *semaphore.Weighted // for messages on their way
+	bytes   *semaphore.Weighted // for theirs
 
 	mu       sync.Mutex
 	returned map[string]bool // copies that no queue took
@@ -58,7 +60,7 @@ func (s *session) publisher(ctx context.Context) (*publisher, error) {
 		return nil, driver.Transient(fmt.Errorf("amqp: open a channel: %w", err))
 	}
 	p = &publisher{s: s, ch: ch, returns: ch.NotifyReturn(make(chan amqp.Return, window)),
-		room: semaphore.NewWeighted(window), returned: map[string]bool{}}
+		room: semaphore.NewWeighted(window), bytes: semaphore.NewWeighted(size), returned: map[string]bool{}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if other := s.pub; other != nil && !other.ch.IsClosed() {
@@ -72,26 +74,34 @@ func (s *session) publisher(ctx context.Context) (*publisher, error) {
 // publish publishes items, atOnce at most, and returns an error for each.
 func (p *publisher) publish(ctx context.Context, items []item, b *Broker) []error {
 	errs := make([]error, len(items))
-	n := int64(len(items))
-	err := p.s.raw.room(ctx)
-	if err == nil {
-		err = p.room.Acquire(ctx, n) // there is some, should the session end
-	}
-	if err != nil {
+	n, bytes := int64(len(items)), min(bytesOf(items), size)
+	if err := p.room.Acquire(ctx, n); err != nil { // there is some, should the session end
 		return fill(errs, driver.Transient(err))
 	}
+	if err := p.bytes.Acquire(ctx, bytes); err != nil {
+		p.room.Release(n)
+		return fill(errs, driver.Transient(err))
+	}
+	done := func() { p.room.Release(n); p.bytes.Release(bytes) }
 	copies, confirms := make([]string, len(items)), make([]*amqp.DeferredConfirmation, len(items))
 	for i := range items {
 		copies[i] = items[i].copy
 		confirms[i], errs[i] = p.send(&items[i], b)
 	}
 	if p.settle(ctx, copies, confirms, errs) {
-		p.room.Release(n)
+		done()
 		return errs
 	}
 	got := slices.Clone(errs)
-	p.s.spawn(func() { p.settle(context.Background(), copies, confirms, errs); p.room.Release(n) })
+	p.s.spawn(func() { p.settle(context.Background(), copies, confirms, errs); done() })
 	return got
+}
+
+func bytesOf(items []item) (n int64) {
+	for i := range items {
+		n += int64(len(items[i].m.Envelope))
+	}
+	return n
 }
 
 func unknown(ctx context.Context) error {
@@ -203,9 +213,13 @@ func (i *item) need(b *Broker) need {
 // send publishes items and returns an error for each.
 func (b *Broker) send(ctx context.Context, items []item) []error {
 	errs := make([]error, 0, len(items))
-	for from := 0; from < len(items); from += atOnce {
-		part := items[from:min(from+atOnce, len(items))]
-		errs = append(errs, b.sendPart(ctx, part)...)
+	for len(items) > 0 {
+		n := min(atOnce, len(items))
+		for n > 1 && bytesOf(items[:n]) > size {
+			n /= 2
+		}
+		errs = append(errs, b.sendPart(ctx, items[:n])...)
+		items = items[n:]
 	}
 	return errs
 }

@@ -95,15 +95,12 @@ func (f *feed) ack(holds []*hold) error {
 	f.acking.Lock()
 	defer f.acking.Unlock()
 	for _, h := range holds {
-		f.ahead[h.tag] = true
-	}
-	for ; f.ahead[f.acked+1]; f.acked++ {
-		delete(f.ahead, f.acked+1)
+		f.acked.add(h.tag)
 	}
 	var errs []error
 	last := uint64(0) // the server must not know it as acknowledged yet
 	for _, h := range holds {
-		if h.tag <= f.acked {
+		if h.tag <= f.acked.upTo() {
 			last = max(last, h.tag)
 		} else {
 			errs = append(errs, f.ch.Ack(h.tag, false))
@@ -403,22 +400,9 @@ func (s *subscription) wait(h *hold, ms int64) {
 
 // bury dead-letters what is no message of this driver.
 func (s *subscription) bury(h *hold, d *amqp.Delivery, cause error) {
-	s.mu.Lock()
-	queue := ""
-	for _, l := range s.lanes {
-		for _, src := range l.sources {
-			if src == h.c.src {
-				queue = l.queue
-			}
-		}
-	}
-	s.mu.Unlock()
-	if queue == "" {
-		return // it comes again
-	}
 	now := time.Now().UnixMilli()
 	copyName := s.b.copyName()
-	m := &driver.Message{ID: copyName, Queue: queue, Attempt: 1, Envelope: d.Body, Dead: &driver.DeadInfo{
+	m := &driver.Message{ID: copyName, Queue: h.c.src.queue, Attempt: 1, Envelope: d.Body, Dead: &driver.DeadInfo{
 		Reason: driver.ReasonUndecodable, Message: cause.Error(), FirstAt: now, LastAt: now}}
 	if s.b.send(s.ctx, []item{{m: m, copy: copyName}})[0] == nil {
 		s.ack(h.f, h)

@@ -72,9 +72,8 @@ type feed struct {
 	lost  chan struct{} // closed when it has ended
 	ended bool          // under the subscription's mu
 
-	acking sync.Mutex      // held while acks are written, which must not overtake each other
-	acked  uint64          // tag up to which all are acknowledged
-	ahead  map[uint64]bool // tags behind it that are
+	acking sync.Mutex // held while acks are written, which must not overtake each other
+	acked  tags
 }
 
 // Subscribe implements [driver.Broker].
@@ -162,7 +161,7 @@ func (s *subscription) run() {
 			continue
 		}
 		closes := ch.NotifyClose(make(chan *amqp.Error, 1))
-		f := &feed{s: session, ch: ch, lost: make(chan struct{}), ahead: map[uint64]bool{}}
+		f := &feed{s: session, ch: ch, lost: make(chan struct{})}
 		s.mu.Lock()
 		s.feed = f
 		s.mu.Unlock()
