@@ -69,7 +69,7 @@ func (d *DeadLetters) All(ctx context.Context) iter.Seq2[*DeadLetter, error] {
 // Get returns the dead letter of a task, or ErrNotFound. Where broker and
 // backend are two stores the record says DEAD_LETTERED a moment before the dead
 // letter is stored: Get and Replay wait for it, up to two seconds. In one store
-// who reads sees both within an instant.
+// both come in one step.
 func (d *DeadLetters) Get(ctx context.Context, id string) (*DeadLetter, error) {
 	store, eng, err := d.store()
 	if err != nil {

@@ -104,8 +104,12 @@ func (w *Worker) begin(ctx context.Context) (s *session, disconnect func(), err 
 		disconnect()
 		return nil, nil, err
 	}
+	backend := "none"
+	if eng.Backend != nil {
+		backend = eng.Backend.Info().Name
+	}
 	w.opts.Logger.Info("chicory: worker started", "worker", w.opts.Name, "concurrency", w.opts.Concurrency,
-		"queues", queueNames(queues), "tasks", w.core.Tasks.Names())
+		"broker", eng.Broker.Info().Name, "backend", backend, "queues", queueNames(queues), "tasks", w.core.Tasks.Names())
 	return s, disconnect, nil
 }
 

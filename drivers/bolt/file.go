@@ -63,7 +63,7 @@ func (f *file) agrees(o *Options) error {
 func explain(err error) error {
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
-		return fmt.Errorf("it is in use by another process: %w", err)
+		return fmt.Errorf("it is in use by another process, and a file belongs to one at a time: %w", err)
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrVersionMismatch), errors.Is(err, berrors.ErrChecksum):
 		return fmt.Errorf("%w: %w", errNoBolt, err)
 	}
