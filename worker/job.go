@@ -231,7 +231,7 @@ func (j *job) fail(err error, now time.Time) {
 	v := j.attempt.Fail(err, now)
 	switch {
 	case len(v.Then) == 0 || v.Then[0].Dead != nil:
-		j.s.log.Warn("chicory: task failed for good", j.logAttrs("error", err)...)
+		j.s.log.Warn("chicory: task failed for good", j.logAttrs("reason", v.Why.Reason, "state", v.State, "error", err)...)
 	case v.Then[0].Attempt == j.d.Attempt:
 		j.s.log.Debug("chicory: task snoozed", j.logAttrs("wait", v.Then[0].Delay)...)
 	default:
