@@ -17,6 +17,8 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
+const maxFile = 1 << 20 // bytes
+
 //go:generate go test -run TestTable -args -update
 
 // A Config is what environment and file say. What they leave open is zero, which is the
@@ -59,7 +61,7 @@ func readFile(path string) (settings.Values, error) {
 	if path == "" {
 		return settings.Values{}, nil
 	}
-	text, err := os.ReadFile(path)
+	text, err := settings.ReadFile(path, maxFile)
 	if err != nil {
 		return settings.Values{}, fmt.Errorf("configuration file: %w", err)
 	}
@@ -78,7 +80,7 @@ func parse(path string, text []byte) (settings.Values, error) {
 	var unknown error // settings.ErrKeys if there is one
 	byLine := func(a, b string) int { return cmp.Or(line[a]-line[b], strings.Compare(a, b)) }
 	for _, name := range slices.SortedFunc(maps.Keys(found), byLine) {
-		where := fmt.Sprintf("%s:%d: %s", path, line[name], name)
+		where := fmt.Sprintf("%s:%d: %s", path, line[name], settings.Shown(name, "a key that may be a URL"))
 		texts, isList, ok := scalars(found[name])
 		switch {
 		case settings.Find(name) == nil:

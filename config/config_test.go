@@ -180,7 +180,7 @@ namespace = "Mine!"
 codec = "application/x-nothing"
 lease = 2020-01-01
 nonsense = 1
-
+"redis://:s3cret@host" = 1
 [worker]
 concurrency = 3
 `)
@@ -204,6 +204,7 @@ concurrency = 3
 		"known: application/json",
 		file + ":14: lease is no text, number or list of them: want a duration of whole milliseconds from 1s to 30m0s",
 		file + ":15: nonsense is unknown\n",
+		file + ":16: a key that may be a URL is unknown\n",
 		file + ":17: worker is unknown\nknown are backend, ",
 		`CHICORY_CONCURRENCY is "lots": want a whole number from 1`,
 		"CHICORY_BACKEND_URL is wrong: want a URL, such as redis://localhost:6379: has no scheme",
@@ -238,6 +239,23 @@ func TestFileThatIsNoTOML(t *testing.T) {
 	}
 	if _, err := config.Load("none/such.toml"); !errors.Is(err, os.ErrNotExist) || !errors.Is(err, chicory.ErrValidation) {
 		t.Errorf("got %v, want a file that is missing", err)
+	}
+}
+
+// TestFileThatCannotBeRead wants no path that may be a URL, and no wait for its end.
+func TestFileThatCannotBeRead(t *testing.T) {
+	for path, want := range map[string]string{
+		"redis://:s3cret@host": "configuration file: what may be a URL: no such file", "/dev/zero": "no regular file", t.TempDir(): "directory",
+		write(t, strings.Repeat("# 16 characters\n", 1<<16)+"#"): "has more than 1024 KiB",
+	} {
+		environment(t, map[string]string{"CHICORY_CONFIG": path})
+		if _, err := config.Load(""); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: got %v, want %s", path, err, want)
+		}
+	}
+	environment(t, map[string]string{"CHICORY_CONFIG": write(t, "\ufeffqueue = 'q'")})
+	if c, err := config.Load(""); err != nil || c.App.Queue != "q" {
+		t.Errorf("got %+v, %v; want the file without its byte order mark", c, err)
 	}
 }
 

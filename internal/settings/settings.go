@@ -20,6 +20,8 @@ const FileVariable = Prefix + "CONFIG"
 // holds the value, as secrets of Docker and Kubernetes are.
 const fileSuffix = "_FILE"
 
+const maxSecret = 64 << 10 // bytes of such a file
+
 // A Value is what a source says of one key.
 type Value struct {
 	Texts  []string // one, unless it is a list
@@ -56,11 +58,11 @@ func Environment() (Values, error) {
 		}
 		k, isFile := byVariable(name)
 		if k == nil {
-			errs, unknown = append(errs, Unknown(name, strings.TrimPrefix(name, Prefix))), ErrKeys
+			errs, unknown = append(errs, Unknown(Shown(name, "a variable that may hold a URL"), strings.TrimPrefix(name, Prefix))), ErrKeys
 			continue
 		}
 		if isFile {
-			b, err := os.ReadFile(text)
+			b, err := ReadFile(text, maxSecret)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
 				continue
@@ -189,7 +191,7 @@ func (k *Key) parse(v Value, to reflect.Value) error {
 // says repeats a value, unless there may be a password in it.
 func (k *Key) says(v Value) string {
 	s := strings.Join(v.Texts, ",")
-	if k.Secret || strings.ContainsAny(s, "@") || strings.Contains(s, "://") {
+	if k.Secret || MayBeURL(s) {
 		return v.From + " is wrong"
 	}
 	return fmt.Sprintf("%s is %q", v.From, s)
