@@ -131,10 +131,13 @@ func parseFlags(opts Options, program string, args []string, stderr io.Writer) (
 		if errors.Is(err, flag.ErrHelp) {
 			usage(program, stderr)
 		}
+		if settings.MayBeURL(err.Error()) { // it repeats the argument
+			err = errors.New("an argument that may be a URL is wrong; want --url and then the URL")
+		}
 		return nil, err
 	}
 	if fs.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+		return nil, fmt.Errorf("unexpected argument: %s", settings.Shown(fs.Arg(0), "what may be a URL; want --url and then the URL"))
 	}
 	if noDLQ != nil {
 		if _, both := given["dlq"]; both {

@@ -108,6 +108,13 @@ func TestBadFlags(t *testing.T) {
 			t.Errorf("%s: exit %d, %q; want %d and a hint", args, code, out.String(), exitUsage)
 		}
 	}
+	for _, args := range []string{"redis://:s3cret@host", "--url= redis://:s3cret@host", "---url=redis://:s3cret@host", "--redis://:s3cret@host",
+		"--no-dlq=redis://:s3cret@host", "--concurrency=redis://:s3cret@host", "--url=redis://:pass s3cret@host"} {
+		var out strings.Builder
+		if code := runMain(nil, Options{}, "w", strings.Fields(args), &out, nil, nil); code != exitUsage || strings.Contains(out.String(), "s3cret") {
+			t.Errorf("%s: exit %d, %q; want %d and no password", args, code, out.String(), exitUsage)
+		}
+	}
 	for name, value := range map[string]string{"CHICORY_CONCURRENCY": "lots", "CHICORY_SHUTDOWN_TIMEOUT": "-1s", "CHICORY_DLQ": "perhaps",
 		"CHICORY_CONCURENCY": "4", "CHICORY_CONFIG": "worker.toml"} {
 		t.Setenv(name, value)
