@@ -56,7 +56,7 @@ func runMain(app *chicory.App, opts Options, program string, args []string, stde
 	if f.leveled || opts.Logger == nil {
 		opts.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: f.level}))
 	}
-	if f.url != "" {
+	if f.storeSaid {
 		if err := app.Core().Override(f.url); err != nil {
 			fmt.Fprintln(stderr, err)
 			return exitUsage
@@ -98,10 +98,11 @@ func obey(signals <-chan os.Signal, ended <-chan struct{}, stop func(), log *slo
 
 // flags are what the command line, the program and the environment say.
 type flags struct {
-	opts    Options
-	url     string
-	level   slog.Level
-	leveled bool // somebody says the level
+	opts      Options
+	url       string
+	storeSaid bool // there is a --url
+	level     slog.Level
+	leveled   bool // somebody says the level
 }
 
 func parseFlags(opts Options, program string, args []string, stderr io.Writer) (*flags, error) {
@@ -155,9 +156,8 @@ func resolve(opts Options, given settings.Values) (*flags, error) {
 	maps.DeleteFunc(env, func(name string, _ settings.Value) bool { _, ok := given[name]; return ok })
 	f := &flags{opts: opts}
 	errs = append(errs, env.Fill(&f.opts, false), given.Fill(&f.opts, true))
-	if v := given["url"]; len(v.Texts) > 0 {
-		f.url = v.Texts[0]
-	}
+	f.storeSaid, err = given.Read("url", &f.url)
+	errs = append(errs, err)
 	maps.Copy(env, given)
 	f.leveled, err = env.Read(settings.KeyLogLevel, &f.level)
 	errs = append(errs, err)

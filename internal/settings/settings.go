@@ -191,6 +191,9 @@ func (k *Key) parse(v Value, to reflect.Value) error {
 // says repeats a value, unless there may be a password in it.
 func (k *Key) says(v Value) string {
 	s := strings.Join(v.Texts, ",")
+	if s == "" && !v.IsList {
+		return v.From + " is empty"
+	}
 	if k.Secret || MayBeURL(s) {
 		return v.From + " is wrong"
 	}
