@@ -288,7 +288,7 @@ func (l lock) take(ctx context.Context) error {
 
 func (l lock) free() { <-l }
 
-// override replaces the URL before Connect.
+// override replaces broker and backend before Connect. It keeps BackendNone.
 func (a *App) override(raw string) error {
 	a.connecting <- struct{}{}
 	defer a.connecting.free()
@@ -296,7 +296,10 @@ func (a *App) override(raw string) error {
 		return fmt.Errorf("%w: the app was made with NewWith, it has no URL", ErrValidation)
 	}
 	cfg := a.cfg
-	cfg.URL, cfg.Broker, cfg.BrokerURL = raw, "", ""
+	cfg.URL, cfg.Broker, cfg.BrokerURL, cfg.BackendURL = raw, "", "", ""
+	if cfg.Backend != BackendNone {
+		cfg.Backend = ""
+	}
 	broker, back, err := cfg.sources()
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package chicory
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +28,53 @@ func TestDefaultsAreThoseOfTheTable(t *testing.T) {
 	}
 	if !reflect.DeepEqual(said, unsaid) {
 		t.Errorf("table %+v\nNew   %+v", said, unsaid)
+	}
+}
+
+// stores returns the URLs of an app's broker and backend.
+func stores(a *App) [2]string {
+	got := [2]string{a.broker.cfg.URL.String(), "none"}
+	if a.back.name != "" {
+		got[1] = a.back.cfg.URL.String()
+	}
+	return got
+}
+
+func TestStoresAreAllOfOneSource(t *testing.T) {
+	for name, value := range map[string]string{"CHICORY_URL": "memory:env", "CHICORY_BROKER_URL": "memory:envbroker", "CHICORY_BACKEND_URL": "memory:envbackend"} {
+		t.Setenv(name, value)
+	}
+	for want, cfg := range map[[2]string]Config{
+		{"memory:envbroker", "memory:envbackend"}: {Queue: "q"},
+		{"memory:code", "memory:code"}:            {URL: "memory:code"},
+		{"memory:code", "memory:b"}:               {BrokerURL: "memory:code", BackendURL: "memory:b"},
+		{"memory:", "memory:"}:                    {Broker: BrokerMemory},
+	} {
+		a, err := New(cfg)
+		if err != nil || stores(a) != want {
+			t.Errorf("%+v: got %+v, %v; want %v", cfg, a, err, want)
+		}
+	}
+	for _, cfg := range []Config{{Backend: BackendNone}, {BackendURL: "memory:"}} {
+		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), "neither URL nor Broker") {
+			t.Errorf("%+v: got %v, want that the broker is missing", cfg, err)
+		}
+	}
+}
+
+func TestOverrideIsTheWholeStore(t *testing.T) {
+	t.Parallel()
+	for want, cfg := range map[[2]string]Config{
+		{"memory:flag", "memory:flag"}: {URL: "memory:a", Backend: BackendMemory, BackendURL: "memory:b"},
+		{"memory:flag", "none"}:        {BrokerURL: "memory:a", Backend: BackendNone},
+	} {
+		a, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.override("memory:flag"); err != nil || stores(a) != want {
+			t.Errorf("%+v: got %v, %v; want %v", cfg, stores(a), err, want)
+		}
 	}
 }
 

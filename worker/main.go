@@ -181,14 +181,15 @@ Flags:
   --strict                serve a queue only while those before it are empty
   --dlq, --no-dlq         keep tasks that failed for good among the dead letters (default: --dlq)
   --shutdown-timeout D    grace for running handlers at a stop (default: %v)
-  --url URL               store to use instead of the program's own, whatever it sets in code
+  --url URL               store for messages and results, instead of all others that are set
+                          in code, environment or file (a backend of none stays)
   --log-level LEVEL       debug, info, warn or error (default: info)
   --help                  show this text
 
 A flag beats its environment variable (CHICORY_CONCURRENCY, CHICORY_QUEUES,
 CHICORY_STRICT, CHICORY_DLQ, CHICORY_SHUTDOWN_TIMEOUT, CHICORY_LOG_LEVEL), which is
 for what the program leaves open; docs/configuration.md lists more of them.
-CHICORY_URL is for programs that set no URL in code.
+CHICORY_URL is for programs that set no store in code.
 
 Exit codes: 0 stopped, 1 failed, 2 bad usage.
 `, program, runtime.NumCPU(), defaultGrace.Round(time.Second))

@@ -3,6 +3,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -122,16 +123,30 @@ var ErrKeys = func() error {
 	return fmt.Errorf("known are %s; a variable is %s and the key in capitals", strings.Join(all, ", "), Prefix)
 }()
 
+// Over returns what vs says, and what under says beyond it. The keys of stores are all
+// those of one of the two.
+func (vs Values) Over(under Values) Values {
+	all := Values{}
+	maps.Copy(all, under)
+	isStore := func(name string) bool { return Find(name).store }
+	if slices.ContainsFunc(slices.Collect(maps.Keys(vs)), isStore) {
+		maps.DeleteFunc(all, func(name string, _ Value) bool { return isStore(name) })
+	}
+	maps.Copy(all, vs)
+	return all
+}
+
 // Fill sets the fields of dst, a pointer to a chicory.Config or a worker.Options. A field
-// that is set stays as it is, unless beat. The error names all values that are wrong,
-// but for those of fields that stay.
+// that is set stays as it is, unless beat; if it is one of a store, all of those do. The
+// error names all values that are wrong, but for those of fields that stay.
 func (vs Values) Fill(dst any, beat bool) error {
 	to := reflect.ValueOf(dst).Elem()
+	keepStores := !beat && namesStore(to)
 	var errs []error
 	for i := range Keys {
 		k := &Keys[i]
 		v, ok := vs[k.Name]
-		if !ok {
+		if !ok || k.store && keepStores {
 			continue
 		}
 		for _, field := range k.Fields {
@@ -152,6 +167,20 @@ func (vs Values) Fill(dst any, beat bool) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// namesStore reports whether a field of a store is set.
+func namesStore(v reflect.Value) bool {
+	for _, k := range Keys {
+		if !k.store {
+			continue
+		}
+		name, ours := strings.CutPrefix(k.Fields[0], v.Type().Name()+".")
+		if ours && !v.FieldByName(name).IsZero() {
+			return true
+		}
+	}
+	return false
 }
 
 // Read parses the value of a key into dst, a pointer. It reports whether there is one.
