@@ -40,21 +40,33 @@ func Load(path string) (Config, error) {
 	var c Config
 	env, err := settings.Environment()
 	errs := []error{err}
-	values, err := readFile(cmp.Or(os.Getenv(settings.FileVariable), path))
+	file, err := readFile(cmp.Or(os.Getenv(settings.FileVariable), path))
 	errs = append(errs, err)
-	maps.Copy(values, env)
 	settings.FileRead.Store(true)
 
-	var level slog.Level
-	leveled, err := values.Read(settings.KeyLogLevel, &level)
-	errs = append(errs, values.Fill(&c.App, false), values.Fill(&c.Worker, false), err)
-	if err := errors.Join(errs...); err != nil {
+	// The file alone: the environment must not hide what is wrong there.
+	if _, err := new(Config).fill(file); err != nil {
+		errs, file = append(errs, err), nil
+	}
+	level, err := c.fill(env.Over(file))
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return Config{}, fmt.Errorf("%w: configuration:\n%w", chicory.ErrValidation, err)
 	}
-	if leveled {
+	if level != nil {
 		c.Worker.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	}
 	return c, nil
+}
+
+// fill sets the fields of an empty c, and returns the level of logs, or nil.
+func (c *Config) fill(values settings.Values) (slog.Leveler, error) {
+	var level slog.Level
+	leveled, err := values.Read(settings.KeyLogLevel, &level)
+	err = errors.Join(values.Fill(&c.App, false), values.Fill(&c.Worker, false), err)
+	if !leveled {
+		return nil, err
+	}
+	return level, err
 }
 
 func readFile(path string) (settings.Values, error) {
