@@ -1,6 +1,8 @@
 package chicory
 
 import (
+	"errors"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -59,6 +61,17 @@ func TestStoresAreAllOfOneSource(t *testing.T) {
 		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), "neither URL nor Broker") {
 			t.Errorf("%+v: got %v, want that the broker is missing", cfg, err)
 		}
+	}
+}
+
+func TestSecretsAreReadWhereNeeded(t *testing.T) {
+	t.Setenv("CHICORY_URL_FILE", "none/such")
+	a, err := New(Config{URL: "memory:code"})
+	if err != nil || a.cfg.URL != "memory:code" {
+		t.Errorf("got %v, want that the file is passed over", err)
+	}
+	if _, err := New(Config{}); !errors.Is(err, os.ErrNotExist) || !errors.Is(err, ErrValidation) {
+		t.Errorf("got %v, want that the file is missing", err)
 	}
 }
 

@@ -28,6 +28,8 @@ type Value struct {
 	Texts  []string // one, unless it is a list
 	IsList bool     // a list, rather than a text that may name several with commas
 	From   string   // where it says so, and how the key is called there
+
+	file string // it has the text, and is read once that is needed; or empty
 }
 
 // Values are what a source says, by the name of the key.
@@ -36,18 +38,29 @@ type Values map[string]Value
 // FileRead is set once package config has looked at the file.
 var FileRead atomic.Bool
 
+// withoutFile counts the calls of WithoutFile that run.
+var withoutFile atomic.Int32
+
+// WithoutFile calls f, during which Load does not mind a file that nobody reads. It is for
+// package chicorytest.
+func WithoutFile(f func()) {
+	withoutFile.Add(1)
+	defer withoutFile.Add(-1)
+	f()
+}
+
 // Load returns what the environment says. Its error also says if there is a file that
 // nobody reads.
 func Load() (Values, error) {
 	values, err := Environment()
-	if os.Getenv(FileVariable) != "" && !FileRead.Load() {
+	if os.Getenv(FileVariable) != "" && !FileRead.Load() && withoutFile.Load() == 0 {
 		err = errors.Join(err, fmt.Errorf("%s names a file, which this program does not read: it must call config.Load", FileVariable))
 	}
 	return values, err
 }
 
-// Environment returns what the environment says. An empty variable says nothing. The
-// error names all variables with the prefix that are none of ours.
+// Environment returns what the environment says. An empty variable says nothing. Files of
+// secrets are not read yet. The error names all variables with the prefix that are none of ours.
 func Environment() (Values, error) {
 	values := Values{}
 	var errs []error
@@ -62,19 +75,15 @@ func Environment() (Values, error) {
 			errs, unknown = append(errs, Unknown(Shown(name, "a variable that may hold a URL"), strings.TrimPrefix(name, Prefix))), ErrKeys
 			continue
 		}
-		if isFile {
-			b, err := ReadFile(text, maxSecret)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", name, err))
-				continue
-			}
-			text = strings.TrimRight(string(b), "\r\n")
-		}
 		if had, ok := values[k.Name]; ok {
 			errs = append(errs, fmt.Errorf("%s and %s exclude each other", min(had.From, name), max(had.From, name)))
 			continue
 		}
-		values[k.Name] = Value{Texts: []string{text}, From: name}
+		v := Value{Texts: []string{text}, From: name}
+		if isFile {
+			v = Value{file: text, From: name}
+		}
+		values[k.Name] = v
 	}
 	return values, errors.Join(append(errs, unknown)...)
 }
@@ -194,6 +203,13 @@ func (vs Values) Read(name string, dst any) (bool, error) {
 
 // parse parses v into a field that is empty.
 func (k *Key) parse(v Value, to reflect.Value) error {
+	if v.file != "" {
+		b, err := ReadFile(v.file, maxSecret)
+		if err != nil {
+			return fmt.Errorf("%s: %w", v.From, err)
+		}
+		v.Texts = []string{strings.TrimRight(string(b), "\r\n")}
+	}
 	texts := v.Texts
 	switch several := to.Kind() == reflect.Slice; {
 	case several && !v.IsList:

@@ -31,7 +31,9 @@ func TestEnvironment(t *testing.T) {
 		"CHICORY_PORT": "tcp://10.0.0.1:80", "CHICORY_PORT_80_TCP": "tcp://10.0.0.1:80", "CHICORY_SERVICE_HOST": "10.0.0.1",
 		"CHICORY_SERVICE_PORT": "80", "CHICORY_REDIS_SERVICE_PORT_HTTP": "80", "CHICORY_REDIS_PORT_80_TCP_ADDR": "10.0.0.1"})
 	values, err := Environment()
-	if err != nil || len(values) != 2 || values["url"].Texts[0] != "redis://:pw@host" || values["url"].From != "CHICORY_URL_FILE" ||
+	var url string
+	_, err2 := values.Read("url", &url)
+	if err := errors.Join(err, err2); err != nil || len(values) != 2 || url != "redis://:pw@host" || values["url"].From != "CHICORY_URL_FILE" ||
 		values["queue"].Texts[0] != "q" {
 		t.Errorf("got %+v, %v; want the URL of the file, and the queue", values, err)
 	}
@@ -51,8 +53,10 @@ func TestEnvironmentRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		environment(t, tt.vars)
-		_, err := Environment()
-		if err == nil {
+		values, err := Environment()
+		var url string
+		_, err2 := values.Read("url", &url)
+		if err = errors.Join(err, err2); err == nil {
 			t.Errorf("%v: accepted", tt.vars)
 			continue
 		}
@@ -74,6 +78,14 @@ func TestLoadTellsOfAFileThatNobodyReads(t *testing.T) {
 	environment(t, map[string]string{FileVariable: "chicory.toml"})
 	if _, err := Load(); err == nil || !strings.Contains(err.Error(), "config.Load") {
 		t.Errorf("got %v, want what is missing", err)
+	}
+	WithoutFile(func() {
+		if _, err := Load(); err != nil {
+			t.Errorf("got %v within WithoutFile", err)
+		}
+	})
+	if _, err := Load(); err == nil {
+		t.Error("accepted after WithoutFile")
 	}
 	FileRead.Store(true)
 	defer FileRead.Store(false)
