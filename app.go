@@ -55,11 +55,12 @@ func New(cfg Config) (*App, error) {
 
 // NewWith returns an app on stores that are already open: your own client, or
 // a driver of your own. A nil backend is no results. Close closes them,
-// Disconnect does not.
+// Disconnect does not. The environment's stores are not looked for.
 func NewWith(broker driver.Broker, backend driver.Backend, cfg Config) (*App, error) {
 	if broker == nil {
 		return nil, fmt.Errorf("%w: NewWith without a broker", ErrValidation)
 	}
+	def(&cfg.Broker, "own") // with one set, no store is looked for in the environment
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chicory-go/chicory/driver"
 	"github.com/chicory-go/chicory/internal/settings"
 )
 
@@ -70,6 +71,9 @@ func TestSecretsAreReadWhereNeeded(t *testing.T) {
 	if err != nil || a.cfg.URL != "memory:code" {
 		t.Errorf("got %v, want that the file is passed over", err)
 	}
+	if _, err := NewWith(struct{ driver.Broker }{}, nil, Config{}); err != nil {
+		t.Errorf("NewWith: got %v, want that the file is passed over", err)
+	}
 	if _, err := New(Config{}); !errors.Is(err, os.ErrNotExist) || !errors.Is(err, ErrValidation) {
 		t.Errorf("got %v, want that the file is missing", err)
 	}
@@ -77,8 +81,15 @@ func TestSecretsAreReadWhereNeeded(t *testing.T) {
 
 func TestOverrideIsTheWholeStore(t *testing.T) {
 	t.Parallel()
+	_, memory, err := driver.Default.Lookup("memory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	drivers := &driver.Registry{}
+	drivers.Register("memory", memory)
+	drivers.Register("other", driver.Driver{OpenBackend: memory.OpenBackend})
 	for want, cfg := range map[[2]string]Config{
-		{"memory:flag", "memory:flag"}: {URL: "memory:a", Backend: BackendMemory, BackendURL: "memory:b"},
+		{"memory:flag", "memory:flag"}: {URL: "memory:a", Backend: "other", BackendURL: "other:b", Registry: drivers},
 		{"memory:flag", "none"}:        {BrokerURL: "memory:a", Backend: BackendNone},
 	} {
 		a, err := New(cfg)
