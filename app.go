@@ -55,11 +55,12 @@ func New(cfg Config) (*App, error) {
 
 // NewWith returns an app on stores that are already open: your own client, or
 // a driver of your own. A nil backend is no results. Close closes them,
-// Disconnect does not.
+// Disconnect does not. The environment's stores are not looked for.
 func NewWith(broker driver.Broker, backend driver.Backend, cfg Config) (*App, error) {
 	if broker == nil {
 		return nil, fmt.Errorf("%w: NewWith without a broker", ErrValidation)
 	}
+	def(&cfg.Broker, "own") // with one set, no store is looked for in the environment
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
@@ -288,7 +289,7 @@ func (l lock) take(ctx context.Context) error {
 
 func (l lock) free() { <-l }
 
-// override replaces the URL before Connect.
+// override replaces broker and backend before Connect. It keeps BackendNone.
 func (a *App) override(raw string) error {
 	a.connecting <- struct{}{}
 	defer a.connecting.free()
@@ -296,7 +297,10 @@ func (a *App) override(raw string) error {
 		return fmt.Errorf("%w: the app was made with NewWith, it has no URL", ErrValidation)
 	}
 	cfg := a.cfg
-	cfg.URL, cfg.Broker, cfg.BrokerURL = raw, "", ""
+	cfg.URL, cfg.Broker, cfg.BrokerURL, cfg.BackendURL = raw, "", "", ""
+	if cfg.Backend != BackendNone {
+		cfg.Backend = ""
+	}
 	broker, back, err := cfg.sources()
 	if err != nil {
 		return err

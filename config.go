@@ -41,9 +41,10 @@ const (
 // Config configures an app. URL alone is enough; every other zero value is the
 // documented default. What is zero and can be written as a text is first taken
 // from the environment: URL from CHICORY_URL, MaxRetries from
-// CHICORY_MAX_RETRIES, and so on; docs/configuration.md lists all. A variable
-// that is wrong, or that nobody knows, is an error of New. Package config reads
-// a file too.
+// CHICORY_MAX_RETRIES, and so on; docs/configuration.md lists all. URL, Broker,
+// BrokerURL, Backend and BackendURL are one: if any of them is set, none is
+// taken from the environment. A variable that is wrong, or that nobody knows,
+// is an error of New. Package config reads a file too.
 type Config struct {
 	// URL of the store for messages and, if its driver has a backend, results:
 	// "memory:", "bolt:jobs.db", "redis://localhost:6379", "amqp://localhost".
@@ -228,6 +229,9 @@ type source struct {
 // is empty if there is none.
 func (c *Config) sources() (broker, backend source, err error) {
 	if c.URL == "" && c.Broker == "" && c.BrokerURL == "" {
+		if c.Backend != "" || c.BackendURL != "" {
+			return broker, backend, fmt.Errorf("%w: a backend is set, but neither URL nor Broker; who sets one sets the other: the program, the environment (CHICORY_URL) or the file", ErrValidation)
+		}
 		return broker, backend, fmt.Errorf(`%w: neither Config.URL nor Config.Broker nor CHICORY_URL is set; try URL: "memory:"`, ErrValidation)
 	}
 	broker, err = c.source("broker", string(c.Broker), c.BrokerURL)

@@ -1,10 +1,14 @@
 package chicory
 
 import (
+	"errors"
+	"os"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/chicory-go/chicory/driver"
 	"github.com/chicory-go/chicory/internal/settings"
 )
 
@@ -27,6 +31,74 @@ func TestDefaultsAreThoseOfTheTable(t *testing.T) {
 	}
 	if !reflect.DeepEqual(said, unsaid) {
 		t.Errorf("table %+v\nNew   %+v", said, unsaid)
+	}
+}
+
+// stores returns the URLs of an app's broker and backend.
+func stores(a *App) [2]string {
+	got := [2]string{a.broker.cfg.URL.String(), "none"}
+	if a.back.name != "" {
+		got[1] = a.back.cfg.URL.String()
+	}
+	return got
+}
+
+func TestStoresAreAllOfOneSource(t *testing.T) {
+	for name, value := range map[string]string{"CHICORY_URL": "memory:env", "CHICORY_BROKER_URL": "memory:envbroker", "CHICORY_BACKEND_URL": "memory:envbackend"} {
+		t.Setenv(name, value)
+	}
+	for want, cfg := range map[[2]string]Config{
+		{"memory:envbroker", "memory:envbackend"}: {Queue: "q"},
+		{"memory:code", "memory:code"}:            {URL: "memory:code"},
+		{"memory:code", "memory:b"}:               {BrokerURL: "memory:code", BackendURL: "memory:b"},
+		{"memory:", "memory:"}:                    {Broker: BrokerMemory},
+	} {
+		a, err := New(cfg)
+		if err != nil || stores(a) != want {
+			t.Errorf("%+v: got %+v, %v; want %v", cfg, a, err, want)
+		}
+	}
+	for _, cfg := range []Config{{Backend: BackendNone}, {BackendURL: "memory:"}} {
+		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), "neither URL nor Broker") {
+			t.Errorf("%+v: got %v, want that the broker is missing", cfg, err)
+		}
+	}
+}
+
+func TestSecretsAreReadWhereNeeded(t *testing.T) {
+	t.Setenv("CHICORY_URL_FILE", "none/such")
+	a, err := New(Config{URL: "memory:code"})
+	if err != nil || a.cfg.URL != "memory:code" {
+		t.Errorf("got %v, want that the file is passed over", err)
+	}
+	if _, err := NewWith(struct{ driver.Broker }{}, nil, Config{}); err != nil {
+		t.Errorf("NewWith: got %v, want that the file is passed over", err)
+	}
+	if _, err := New(Config{}); !errors.Is(err, os.ErrNotExist) || !errors.Is(err, ErrValidation) {
+		t.Errorf("got %v, want that the file is missing", err)
+	}
+}
+
+func TestOverrideIsTheWholeStore(t *testing.T) {
+	t.Parallel()
+	_, memory, err := driver.Default.Lookup("memory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	drivers := &driver.Registry{}
+	drivers.Register("memory", memory)
+	drivers.Register("other", driver.Driver{OpenBackend: memory.OpenBackend})
+	for want, cfg := range map[[2]string]Config{
+		{"memory:flag", "memory:flag"}: {URL: "memory:a", Backend: "other", BackendURL: "other:b", Registry: drivers},
+		{"memory:flag", "none"}:        {BrokerURL: "memory:a", Backend: BackendNone},
+	} {
+		a, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.override("memory:flag"); err != nil || stores(a) != want {
+			t.Errorf("%+v: got %v, %v; want %v", cfg, stores(a), err, want)
+		}
 	}
 }
 

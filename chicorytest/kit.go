@@ -13,6 +13,7 @@ import (
 	"github.com/chicory-go/chicory/codec"
 	"github.com/chicory-go/chicory/driver"
 	"github.com/chicory-go/chicory/drivers/memory"
+	"github.com/chicory-go/chicory/internal/settings"
 	"github.com/chicory-go/chicory/worker"
 )
 
@@ -21,8 +22,9 @@ type Options struct {
 	// Config is the app's. URL, Broker and Backend are left out of account, as
 	// the stores are in memory; BackendNone is obeyed. Namespace and Queue, if
 	// empty, are "test" and "default". None of these is looked for in the
-	// environment, which has its say where others are left open. A nil Logger
-	// writes to the output of the test. ResultSweep 0 is NoSweep.
+	// environment, which has its say where others are left open; CHICORY_CONFIG
+	// is passed over. A nil Logger writes to the output of the test. ResultSweep
+	// 0 is NoSweep.
 	Config chicory.Config
 	// Worker is that of the worker. Concurrency 0 is 1 here, so that tasks run
 	// one after the other. Lease 0 is 30 minutes, as a worker has something to
@@ -83,7 +85,9 @@ func New(t testing.TB, o Options) *Kit {
 	c.URL, c.BrokerURL, c.BackendURL, c.Broker = "memory:", "memory:", "memory:", "memory"
 	def(&c.Backend, "memory")
 	broker, backend := k.stores()
-	app, err := chicory.NewWith(&appBroker{broker, k}, backend, *c)
+	var app *chicory.App
+	var err error
+	settings.WithoutFile(func() { app, err = chicory.NewWith(&appBroker{broker, k}, backend, *c) })
 	if err == nil {
 		err = app.Connect(context.Background())
 	}

@@ -216,6 +216,14 @@ func TestEnvironmentStaysOutside(t *testing.T) {
 	})
 }
 
+// TestFilesStayOutside the kit too, though they are not there.
+func TestFilesStayOutside(t *testing.T) {
+	for _, name := range []string{"CHICORY_CONFIG", "CHICORY_URL_FILE", "CHICORY_BACKEND_URL_FILE"} {
+		t.Setenv(name, "none/such")
+	}
+	bubble(t, chicorytest.Options{}, func(*testing.T, *chicorytest.Kit) {})
+}
+
 func TestSent(t *testing.T) {
 	t.Parallel()
 	type args struct{ X, y int }

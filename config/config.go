@@ -17,6 +17,8 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
+const maxFile = 1 << 20 // bytes
+
 //go:generate go test -run TestTable -args -update
 
 // A Config is what environment and file say. What they leave open is zero, which is the
@@ -38,28 +40,40 @@ func Load(path string) (Config, error) {
 	var c Config
 	env, err := settings.Environment()
 	errs := []error{err}
-	values, err := readFile(cmp.Or(os.Getenv(settings.FileVariable), path))
+	file, err := readFile(cmp.Or(os.Getenv(settings.FileVariable), path))
 	errs = append(errs, err)
-	maps.Copy(values, env)
 	settings.FileRead.Store(true)
 
-	var level slog.Level
-	leveled, err := values.Read(settings.KeyLogLevel, &level)
-	errs = append(errs, values.Fill(&c.App, false), values.Fill(&c.Worker, false), err)
-	if err := errors.Join(errs...); err != nil {
+	// The file alone: the environment must not hide what is wrong there.
+	if _, err := new(Config).fill(file); err != nil {
+		errs, file = append(errs, err), nil
+	}
+	level, err := c.fill(env.Over(file))
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return Config{}, fmt.Errorf("%w: configuration:\n%w", chicory.ErrValidation, err)
 	}
-	if leveled {
+	if level != nil {
 		c.Worker.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	}
 	return c, nil
+}
+
+// fill sets the fields of an empty c, and returns the level of logs, or nil.
+func (c *Config) fill(values settings.Values) (slog.Leveler, error) {
+	var level slog.Level
+	leveled, err := values.Read(settings.KeyLogLevel, &level)
+	err = errors.Join(values.Fill(&c.App, false), values.Fill(&c.Worker, false), err)
+	if !leveled {
+		return nil, err
+	}
+	return level, err
 }
 
 func readFile(path string) (settings.Values, error) {
 	if path == "" {
 		return settings.Values{}, nil
 	}
-	text, err := os.ReadFile(path)
+	text, err := settings.ReadFile(path, maxFile)
 	if err != nil {
 		return settings.Values{}, fmt.Errorf("configuration file: %w", err)
 	}
@@ -78,7 +92,7 @@ func parse(path string, text []byte) (settings.Values, error) {
 	var unknown error // settings.ErrKeys if there is one
 	byLine := func(a, b string) int { return cmp.Or(line[a]-line[b], strings.Compare(a, b)) }
 	for _, name := range slices.SortedFunc(maps.Keys(found), byLine) {
-		where := fmt.Sprintf("%s:%d: %s", path, line[name], name)
+		where := fmt.Sprintf("%s:%d: %s", path, line[name], settings.Shown(name, "a key that may be a URL"))
 		texts, isList, ok := scalars(found[name])
 		switch {
 		case settings.Find(name) == nil:

@@ -163,6 +163,21 @@ func TestEnvironmentBeatsFile(t *testing.T) {
 	}
 }
 
+// TestStoresAreAllOfOneSource: a variable of a store beats all keys of stores in the file.
+func TestStoresAreAllOfOneSource(t *testing.T) {
+	file := write(t, "broker_url = 'redis://file'\nbackend = 'none'\nqueue = 'q'\n")
+	environment(t, map[string]string{"CHICORY_URL": "memory:"})
+	c, err := config.Load(file)
+	if err != nil || c.App.URL != "memory:" || c.App.BrokerURL != "" || c.App.Backend != "" || c.App.Queue != "q" {
+		t.Errorf("got %+v, %v; want the environment's store", c.App, err)
+	}
+	t.Setenv("CHICORY_URL", "")
+	c, err = config.Load(file)
+	if err != nil || c.App.URL != "" || c.App.BrokerURL != "redis://file" || c.App.Backend != chicory.BackendNone {
+		t.Errorf("got %+v, %v; want the file's store", c.App, err)
+	}
+}
+
 // TestMistakesAreToldAtOnce wants every mistake of environment and file, with its place.
 func TestMistakesAreToldAtOnce(t *testing.T) {
 	file := write(t, `# what is wrong here is all of it
@@ -180,11 +195,12 @@ namespace = "Mine!"
 codec = "application/x-nothing"
 lease = 2020-01-01
 nonsense = 1
-
+"redis://:s3cret@host" = 1
+log_level = "loud"
 [worker]
 concurrency = 3
 `)
-	environment(t, map[string]string{"CHICORY_CONCURRENCY": "lots", "CHICORY_BACKEND_URL": "s3cret", "CHICORY_SPEED": "s3cret"})
+	environment(t, map[string]string{"CHICORY_CONCURRENCY": "lots", "CHICORY_BACKEND_URL": "s3cret", "CHICORY_TIMEOUT": "1m", "CHICORY_LOG_LEVEL": "info", "CHICORY_SPEED": "s3cret"})
 	_, err := config.Load(file)
 	if !errors.Is(err, chicory.ErrValidation) {
 		t.Fatalf("got %v, want all mistakes", err)
@@ -204,7 +220,9 @@ concurrency = 3
 		"known: application/json",
 		file + ":14: lease is no text, number or list of them: want a duration of whole milliseconds from 1s to 30m0s",
 		file + ":15: nonsense is unknown\n",
-		file + ":17: worker is unknown\nknown are backend, ",
+		file + ":16: a key that may be a URL is unknown\n",
+		file + `:17: log_level is "loud": want debug`,
+		file + ":18: worker is unknown\nknown are backend, ",
 		`CHICORY_CONCURRENCY is "lots": want a whole number from 1`,
 		"CHICORY_BACKEND_URL is wrong: want a URL, such as redis://localhost:6379: has no scheme",
 		"CHICORY_SPEED is unknown\n",
@@ -238,6 +256,23 @@ func TestFileThatIsNoTOML(t *testing.T) {
 	}
 	if _, err := config.Load("none/such.toml"); !errors.Is(err, os.ErrNotExist) || !errors.Is(err, chicory.ErrValidation) {
 		t.Errorf("got %v, want a file that is missing", err)
+	}
+}
+
+// TestFileThatCannotBeRead wants no path that may be a URL, and no wait for its end.
+func TestFileThatCannotBeRead(t *testing.T) {
+	for path, want := range map[string]string{
+		"redis://:s3cret@host": "configuration file: what may be a URL: no such file", "/dev/zero": "no regular file", t.TempDir(): "directory",
+		write(t, strings.Repeat("# 16 characters\n", 1<<16)+"#"): "has more than 1024 KiB",
+	} {
+		environment(t, map[string]string{"CHICORY_CONFIG": path})
+		if _, err := config.Load(""); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: got %v, want %s", path, err, want)
+		}
+	}
+	environment(t, map[string]string{"CHICORY_CONFIG": write(t, "\ufeffqueue = 'q'")})
+	if c, err := config.Load(""); err != nil || c.App.Queue != "q" {
+		t.Errorf("got %+v, %v; want the file without its byte order mark", c, err)
 	}
 }
 

@@ -56,7 +56,7 @@ func runMain(app *chicory.App, opts Options, program string, args []string, stde
 	if f.leveled || opts.Logger == nil {
 		opts.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: f.level}))
 	}
-	if f.url != "" {
+	if f.storeSaid {
 		if err := app.Core().Override(f.url); err != nil {
 			fmt.Fprintln(stderr, err)
 			return exitUsage
@@ -98,10 +98,11 @@ func obey(signals <-chan os.Signal, ended <-chan struct{}, stop func(), log *slo
 
 // flags are what the command line, the program and the environment say.
 type flags struct {
-	opts    Options
-	url     string
-	level   slog.Level
-	leveled bool // somebody says the level
+	opts      Options
+	url       string
+	storeSaid bool // there is a --url
+	level     slog.Level
+	leveled   bool // somebody says the level
 }
 
 func parseFlags(opts Options, program string, args []string, stderr io.Writer) (*flags, error) {
@@ -131,10 +132,13 @@ func parseFlags(opts Options, program string, args []string, stderr io.Writer) (
 		if errors.Is(err, flag.ErrHelp) {
 			usage(program, stderr)
 		}
+		if settings.MayBeURL(err.Error()) { // it repeats the argument
+			err = errors.New("an argument that may be a URL is wrong; want --url and then the URL")
+		}
 		return nil, err
 	}
 	if fs.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+		return nil, fmt.Errorf("unexpected argument: %s", settings.Shown(fs.Arg(0), "what may be a URL; want --url and then the URL"))
 	}
 	if noDLQ != nil {
 		if _, both := given["dlq"]; both {
@@ -152,9 +156,8 @@ func resolve(opts Options, given settings.Values) (*flags, error) {
 	maps.DeleteFunc(env, func(name string, _ settings.Value) bool { _, ok := given[name]; return ok })
 	f := &flags{opts: opts}
 	errs = append(errs, env.Fill(&f.opts, false), given.Fill(&f.opts, true))
-	if v := given["url"]; len(v.Texts) > 0 {
-		f.url = v.Texts[0]
-	}
+	f.storeSaid, err = given.Read("url", &f.url)
+	errs = append(errs, err)
 	maps.Copy(env, given)
 	f.leveled, err = env.Read(settings.KeyLogLevel, &f.level)
 	errs = append(errs, err)
@@ -178,14 +181,15 @@ Flags:
   --strict                serve a queue only while those before it are empty
   --dlq, --no-dlq         keep tasks that failed for good among the dead letters (default: --dlq)
   --shutdown-timeout D    grace for running handlers at a stop (default: %v)
-  --url URL               store to use instead of the program's own, whatever it sets in code
+  --url URL               store for messages and results, instead of all others that are set
+                          in code, environment or file (a backend of none stays)
   --log-level LEVEL       debug, info, warn or error (default: info)
   --help                  show this text
 
 A flag beats its environment variable (CHICORY_CONCURRENCY, CHICORY_QUEUES,
 CHICORY_STRICT, CHICORY_DLQ, CHICORY_SHUTDOWN_TIMEOUT, CHICORY_LOG_LEVEL), which is
 for what the program leaves open; docs/configuration.md lists more of them.
-CHICORY_URL is for programs that set no URL in code.
+CHICORY_URL is for programs that set no store in code.
 
 Exit codes: 0 stopped, 1 failed, 2 bad usage.
 `, program, runtime.NumCPU(), defaultGrace.Round(time.Second))

@@ -99,13 +99,28 @@ func TestDefaultsAreThoseOfTheTable(t *testing.T) {
 	}
 }
 
+func TestURLIsTrimmed(t *testing.T) {
+	clean(t)
+	f, err := parseFlags(Options{}, "w", []string{"--url", " memory: "}, os.Stderr)
+	if err != nil || !f.storeSaid || f.url != "memory:" {
+		t.Errorf("got %+v, %v; want the URL without spaces", f, err)
+	}
+}
+
 func TestBadFlags(t *testing.T) {
 	clean(t)
 	for _, args := range []string{"--concurrency=0", "--concurrency=x", "--shutdown-timeout=-1s", "--queues=a=0", "--queues=,",
-		"--queues=a=b", "--log-level=loud", "--dlq --no-dlq", "--nonsense", "leftover"} {
+		"--queues=a=b", "--log-level=loud", "--dlq --no-dlq", "--nonsense", "leftover", "--url="} {
 		var out strings.Builder
 		if code := runMain(nil, Options{}, "w", strings.Fields(args), &out, nil, nil); code != exitUsage || !strings.Contains(out.String(), "--help") {
 			t.Errorf("%s: exit %d, %q; want %d and a hint", args, code, out.String(), exitUsage)
+		}
+	}
+	for _, args := range []string{"redis://:s3cret@host", "--url= redis://:s3cret@host", "---url=redis://:s3cret@host", "--redis://:s3cret@host",
+		"--no-dlq=redis://:s3cret@host", "--concurrency=redis://:s3cret@host", "--url=redis://:pass s3cret@host"} {
+		var out strings.Builder
+		if code := runMain(nil, Options{}, "w", strings.Fields(args), &out, nil, nil); code != exitUsage || strings.Contains(out.String(), "s3cret") {
+			t.Errorf("%s: exit %d, %q; want %d and no password", args, code, out.String(), exitUsage)
 		}
 	}
 	for name, value := range map[string]string{"CHICORY_CONCURRENCY": "lots", "CHICORY_SHUTDOWN_TIMEOUT": "-1s", "CHICORY_DLQ": "perhaps",

@@ -154,6 +154,7 @@ func TestSignals(t *testing.T) {
 			p.signal(syscall.SIGTERM)
 		}, 0},
 		{"bad flags", "idle", []string{"--concurrency=-1"}, func(p *program) { p.until("--concurrency") }, 2},
+		{"no URL", "idle", []string{"--url", ""}, func(p *program) { p.until("--url is empty: want a URL") }, 2},
 		{"unknown driver", "idle", []string{"--url=nosuch:"}, func(p *program) { p.until("nosuch") }, 2},
 		{"log level", "1ms", []string{"--log-level=error"}, func(p *program) {
 			p.until("handler ends")

@@ -32,7 +32,7 @@ type Core struct {
 	MaxResult  int
 	// Hold connects the app for a worker, until it is released.
 	Hold func(ctx context.Context) (release func(context.Context) error, err error)
-	// Override replaces the URL of an app that is not connected.
+	// Override replaces the stores of an app that is not connected.
 	Override func(url string) error
 	engine   atomic.Pointer[Engine]
 	closed   atomic.Bool

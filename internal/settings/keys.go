@@ -16,7 +16,8 @@ type Key struct {
 	HasFlag bool     // worker.Main has a flag for it
 	Secret  bool     // it may hold a password: no error repeats it, and a file may hold it
 
-	kind kind
+	store bool // where messages and results are: one source says all of these
+	kind  kind
 }
 
 // Variable is the name of the key in the environment.
@@ -36,15 +37,15 @@ const KeyLogLevel = "log_level"
 
 // Keys are all keys, those of apps before those of workers.
 var Keys = []Key{
-	{Name: "url", Fields: []string{"Config.URL"}, Secret: true, HasFlag: true, kind: address,
+	{Name: "url", Fields: []string{"Config.URL"}, store: true, Secret: true, HasFlag: true, kind: address,
 		Doc: "Store for messages and, if its driver has a backend, results."},
-	{Name: "broker", Fields: []string{"Config.Broker"}, kind: driverName,
+	{Name: "broker", Fields: []string{"Config.Broker"}, store: true, kind: driverName,
 		Doc: "Driver of the broker; by default the one of its URL's scheme."},
-	{Name: "broker_url", Fields: []string{"Config.BrokerURL"}, Secret: true, kind: address,
+	{Name: "broker_url", Fields: []string{"Config.BrokerURL"}, store: true, Secret: true, kind: address,
 		Doc: "Store for messages, apart from `url`."},
-	{Name: "backend", Fields: []string{"Config.Backend"}, kind: driverName,
+	{Name: "backend", Fields: []string{"Config.Backend"}, store: true, kind: driverName,
 		Doc: "Driver of the backend; `none` keeps no results."},
-	{Name: "backend_url", Fields: []string{"Config.BackendURL"}, Secret: true, kind: address,
+	{Name: "backend_url", Fields: []string{"Config.BackendURL"}, store: true, Secret: true, kind: address,
 		Doc: "Store for results, apart from `url`."},
 	{Name: "namespace", Fields: []string{"Config.Namespace"}, Default: "chicory",
 		kind: text("a text of a-z, 0-9, _ and -", driver.CheckNamespace),

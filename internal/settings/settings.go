@@ -3,6 +3,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -20,11 +21,15 @@ const FileVariable = Prefix + "CONFIG"
 // holds the value, as secrets of Docker and Kubernetes are.
 const fileSuffix = "_FILE"
 
+const maxSecret = 64 << 10 // bytes of such a file
+
 // A Value is what a source says of one key.
 type Value struct {
 	Texts  []string // one, unless it is a list
 	IsList bool     // a list, rather than a text that may name several with commas
 	From   string   // where it says so, and how the key is called there
+
+	file string // it has the text, and is read once that is needed; or empty
 }
 
 // Values are what a source says, by the name of the key.
@@ -33,18 +38,29 @@ type Values map[string]Value
 // FileRead is set once package config has looked at the file.
 var FileRead atomic.Bool
 
+// withoutFile counts the calls of WithoutFile that run.
+var withoutFile atomic.Int32
+
+// WithoutFile calls f, during which Load does not mind a file that nobody reads. It is for
+// package chicorytest.
+func WithoutFile(f func()) {
+	withoutFile.Add(1)
+	defer withoutFile.Add(-1)
+	f()
+}
+
 // Load returns what the environment says. Its error also says if there is a file that
 // nobody reads.
 func Load() (Values, error) {
 	values, err := Environment()
-	if os.Getenv(FileVariable) != "" && !FileRead.Load() {
+	if os.Getenv(FileVariable) != "" && !FileRead.Load() && withoutFile.Load() == 0 {
 		err = errors.Join(err, fmt.Errorf("%s names a file, which this program does not read: it must call config.Load", FileVariable))
 	}
 	return values, err
 }
 
-// Environment returns what the environment says. An empty variable says nothing. The
-// error names all variables with the prefix that are none of ours.
+// Environment returns what the environment says. An empty variable says nothing. Files of
+// secrets are not read yet. The error names all variables with the prefix that are none of ours.
 func Environment() (Values, error) {
 	values := Values{}
 	var errs []error
@@ -56,22 +72,18 @@ func Environment() (Values, error) {
 		}
 		k, isFile := byVariable(name)
 		if k == nil {
-			errs, unknown = append(errs, Unknown(name, strings.TrimPrefix(name, Prefix))), ErrKeys
+			errs, unknown = append(errs, Unknown(Shown(name, "a variable that may hold a URL"), strings.TrimPrefix(name, Prefix))), ErrKeys
 			continue
-		}
-		if isFile {
-			b, err := os.ReadFile(text)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", name, err))
-				continue
-			}
-			text = strings.TrimRight(string(b), "\r\n")
 		}
 		if had, ok := values[k.Name]; ok {
 			errs = append(errs, fmt.Errorf("%s and %s exclude each other", min(had.From, name), max(had.From, name)))
 			continue
 		}
-		values[k.Name] = Value{Texts: []string{text}, From: name}
+		v := Value{Texts: []string{text}, From: name}
+		if isFile {
+			v = Value{file: text, From: name}
+		}
+		values[k.Name] = v
 	}
 	return values, errors.Join(append(errs, unknown)...)
 }
@@ -120,16 +132,30 @@ var ErrKeys = func() error {
 	return fmt.Errorf("known are %s; a variable is %s and the key in capitals", strings.Join(all, ", "), Prefix)
 }()
 
+// Over returns what vs says, and what under says beyond it. The keys of stores are all
+// those of one of the two.
+func (vs Values) Over(under Values) Values {
+	all := Values{}
+	maps.Copy(all, under)
+	isStore := func(name string) bool { return Find(name).store }
+	if slices.ContainsFunc(slices.Collect(maps.Keys(vs)), isStore) {
+		maps.DeleteFunc(all, func(name string, _ Value) bool { return isStore(name) })
+	}
+	maps.Copy(all, vs)
+	return all
+}
+
 // Fill sets the fields of dst, a pointer to a chicory.Config or a worker.Options. A field
-// that is set stays as it is, unless beat. The error names all values that are wrong,
-// but for those of fields that stay.
+// that is set stays as it is, unless beat; if it is one of a store, all of those do. The
+// error names all values that are wrong, but for those of fields that stay.
 func (vs Values) Fill(dst any, beat bool) error {
 	to := reflect.ValueOf(dst).Elem()
+	keepStores := !beat && namesStore(to)
 	var errs []error
 	for i := range Keys {
 		k := &Keys[i]
 		v, ok := vs[k.Name]
-		if !ok {
+		if !ok || k.store && keepStores {
 			continue
 		}
 		for _, field := range k.Fields {
@@ -152,6 +178,20 @@ func (vs Values) Fill(dst any, beat bool) error {
 	return errors.Join(errs...)
 }
 
+// namesStore reports whether a field of a store is set.
+func namesStore(v reflect.Value) bool {
+	for _, k := range Keys {
+		if !k.store {
+			continue
+		}
+		name, ours := strings.CutPrefix(k.Fields[0], v.Type().Name()+".")
+		if ours && !v.FieldByName(name).IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
 // Read parses the value of a key into dst, a pointer. It reports whether there is one.
 func (vs Values) Read(name string, dst any) (bool, error) {
 	v, ok := vs[name]
@@ -163,6 +203,13 @@ func (vs Values) Read(name string, dst any) (bool, error) {
 
 // parse parses v into a field that is empty.
 func (k *Key) parse(v Value, to reflect.Value) error {
+	if v.file != "" {
+		b, err := ReadFile(v.file, maxSecret)
+		if err != nil {
+			return fmt.Errorf("%s: %w", v.From, err)
+		}
+		v.Texts = []string{strings.TrimRight(string(b), "\r\n")}
+	}
 	texts := v.Texts
 	switch several := to.Kind() == reflect.Slice; {
 	case several && !v.IsList:
@@ -189,7 +236,10 @@ func (k *Key) parse(v Value, to reflect.Value) error {
 // says repeats a value, unless there may be a password in it.
 func (k *Key) says(v Value) string {
 	s := strings.Join(v.Texts, ",")
-	if k.Secret || strings.ContainsAny(s, "@") || strings.Contains(s, "://") {
+	if s == "" && !v.IsList {
+		return v.From + " is empty"
+	}
+	if k.Secret || MayBeURL(s) {
 		return v.From + " is wrong"
 	}
 	return fmt.Sprintf("%s is %q", v.From, s)

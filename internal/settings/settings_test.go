@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,7 +31,9 @@ func TestEnvironment(t *testing.T) {
 		"CHICORY_PORT": "tcp://10.0.0.1:80", "CHICORY_PORT_80_TCP": "tcp://10.0.0.1:80", "CHICORY_SERVICE_HOST": "10.0.0.1",
 		"CHICORY_SERVICE_PORT": "80", "CHICORY_REDIS_SERVICE_PORT_HTTP": "80", "CHICORY_REDIS_PORT_80_TCP_ADDR": "10.0.0.1"})
 	values, err := Environment()
-	if err != nil || len(values) != 2 || values["url"].Texts[0] != "redis://:pw@host" || values["url"].From != "CHICORY_URL_FILE" ||
+	var url string
+	_, err2 := values.Read("url", &url)
+	if err := errors.Join(err, err2); err != nil || len(values) != 2 || url != "redis://:pw@host" || values["url"].From != "CHICORY_URL_FILE" ||
 		values["queue"].Texts[0] != "q" {
 		t.Errorf("got %+v, %v; want the URL of the file, and the queue", values, err)
 	}
@@ -44,12 +47,16 @@ func TestEnvironmentRefuses(t *testing.T) {
 		{map[string]string{"CHICORY_QEUE": "s3cret", "CHICORY_SPEED": "11", "CHICORY_PORT_TCP": "80"}, []string{"CHICORY_QEUE", "CHICORY_SPEED", "CHICORY_PORT_TCP", "queue"}},
 		{map[string]string{"CHICORY_QUEUE_FILE": "/etc/hostname"}, []string{"CHICORY_QUEUE_FILE"}},
 		{map[string]string{"CHICORY_URL_FILE": "/none/such"}, []string{"CHICORY_URL_FILE", "/none/such"}},
+		{map[string]string{"CHICORY_URL_FILE": "redis://:s3cret@host"}, []string{"CHICORY_URL_FILE", "no such file"}},
+		{map[string]string{"CHICORY_://:s3cret": "x"}, []string{"a variable that may hold a URL is unknown"}},
 		{map[string]string{"CHICORY_URL_FILE": "/etc/hostname", "CHICORY_URL": "memory:"}, []string{"CHICORY_URL and CHICORY_URL_FILE exclude"}},
 	}
 	for _, tt := range tests {
 		environment(t, tt.vars)
-		_, err := Environment()
-		if err == nil {
+		values, err := Environment()
+		var url string
+		_, err2 := values.Read("url", &url)
+		if err = errors.Join(err, err2); err == nil {
 			t.Errorf("%v: accepted", tt.vars)
 			continue
 		}
@@ -72,6 +79,14 @@ func TestLoadTellsOfAFileThatNobodyReads(t *testing.T) {
 	if _, err := Load(); err == nil || !strings.Contains(err.Error(), "config.Load") {
 		t.Errorf("got %v, want what is missing", err)
 	}
+	WithoutFile(func() {
+		if _, err := Load(); err != nil {
+			t.Errorf("got %v within WithoutFile", err)
+		}
+	})
+	if _, err := Load(); err == nil {
+		t.Error("accepted after WithoutFile")
+	}
 	FileRead.Store(true)
 	defer FileRead.Store(false)
 	if _, err := Load(); err != nil {
@@ -89,6 +104,35 @@ func TestKeysAreUnique(t *testing.T) {
 		seen[k.Variable()] = true
 		if k.Doc == "" || k.Want() == "" || !strings.HasSuffix(k.Doc, ".") {
 			t.Errorf("%s is not described", k.Name)
+		}
+	}
+}
+
+func TestReadFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("\ufeff12345"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "link") // as secrets of Kubernetes are
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := ReadFile(link, 8); err != nil || string(b) != "12345" {
+		t.Errorf("got %q, %v; want the text without a byte order mark", b, err)
+	}
+	for path, want := range map[string]string{
+		file: "has more than", dir: "directory", "/dev/zero": "no regular file",
+		filepath.Join(dir, "none"): filepath.Join(dir, "none"),
+	} {
+		if _, err := ReadFile(path, 7); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", path, err, want)
+		}
+	}
+	for _, path := range []string{"redis://:s3cret@host", "s3cret@host", "redis://s3cret"} {
+		if _, err := ReadFile(path, 7); !errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: got %v, want what is wrong, and no password", path, err)
 		}
 	}
 }
