@@ -137,9 +137,11 @@ var ErrKeys = func() error {
 func (vs Values) Over(under Values) Values {
 	all := Values{}
 	maps.Copy(all, under)
-	isStore := func(name string) bool { return Find(name).store }
-	if slices.ContainsFunc(slices.Collect(maps.Keys(vs)), isStore) {
-		maps.DeleteFunc(all, func(name string, _ Value) bool { return isStore(name) })
+	for name, v := range vs {
+		if Find(name).store && !slices.Equal(v.Texts, []string{noStore}) {
+			maps.DeleteFunc(all, func(name string, _ Value) bool { return Find(name).store })
+			break
+		}
 	}
 	maps.Copy(all, vs)
 	return all
@@ -178,6 +180,9 @@ func (vs Values) Fill(dst any, beat bool) error {
 	return errors.Join(errs...)
 }
 
+// noStore is the backend that is no store: it goes with any other.
+const noStore = "none"
+
 // namesStore reports whether a field of a store is set.
 func namesStore(v reflect.Value) bool {
 	for _, k := range Keys {
@@ -185,7 +190,7 @@ func namesStore(v reflect.Value) bool {
 			continue
 		}
 		name, ours := strings.CutPrefix(k.Fields[0], v.Type().Name()+".")
-		if ours && !v.FieldByName(name).IsZero() {
+		if f := v.FieldByName(name); ours && !f.IsZero() && f.String() != noStore {
 			return true
 		}
 	}
