@@ -145,6 +145,62 @@ func TestFlushed(t *testing.T) {
 	checkInvariants(t, s, p.prefix)
 }
 
+// TestSpared takes nothing back from who lives and could not extend for a lease, though
+// the server that answers now is up for longer.
+func TestSpared(t *testing.T) {
+	t.Parallel()
+	sharedServer(t)
+	for name, move := range map[string]func(t *testing.T, s *server) *server{
+		"restarted": func(t *testing.T, s *server) *server {
+			s.kill()
+			if err := s.start(); err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+		"failed over": func(t *testing.T, s *server) *server {
+			host, port, _ := net.SplitHostPort(s.addr)
+			other := newServer(t, "--replicaof", host+" "+port)
+			c, replica := goredis.NewClient(client(s)), goredis.NewClient(client(other))
+			defer c.Close()
+			defer replica.Close()
+			if n := must(c.Do(t.Context(), "WAIT", 1, 30000).Int())(t); n != 1 {
+				t.Fatal("the replica does not follow")
+			}
+			s.kill()
+			must(replica.SlaveOf(t.Context(), "NO", "ONE").Result())(t)
+			return other
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, prefix := newServer(t), fmt.Sprint("test", prefixes.Add(1))
+			open := func(s *server) (*redis.Broker, driver.Subscription) {
+				b := must(redis.OpenBroker(t.Context(), client(s), "ns", &redis.Options{Prefix: prefix}))(t)
+				t.Cleanup(func() { b.Close(context.Background()) })
+				return b, must(b.Subscribe(t.Context(), &driver.SubscribeOptions{Prefetch: 10, Slots: 10, Lease: suiteLease,
+					Queues: []driver.QueueSpec{{Name: "q"}}}))(t)
+			}
+			b, sub := open(s)
+			if err := b.Publish(t.Context(), []*driver.Message{message("held")}); err != nil {
+				t.Fatal(err)
+			}
+			must(sub.Receive(t.Context(), 1))(t)
+			s = move(t, s)
+			time.Sleep(suiteLease + 2*time.Second) // nobody can extend, and nobody looks
+			_, sub = open(s)
+			ctx, cancel := context.WithTimeout(t.Context(), suiteLease/2)
+			defer cancel()
+			if ds, err := sub.Receive(ctx, 1); len(ds) > 0 || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %d, %v, want none yet", len(ds), err)
+			}
+			if ds := must(sub.Receive(t.Context(), 1))(t); ds[0].ID != "held" || ds[0].Count != 2 {
+				t.Errorf("got %s, count %d, want held a second time", ds[0].ID, ds[0].Count)
+			}
+		})
+	}
+}
+
 // TestQueuesListed lists queues that settlements publish to, and lists queues again
 // after somebody has removed everything, also behind the back of the connection.
 func TestQueuesListed(t *testing.T) {

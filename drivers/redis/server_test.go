@@ -1,17 +1,13 @@
 package redis_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/chicory-go/chicory/internal/testserver"
-	goredis "github.com/redis/go-redis/v9"
 )
 
 // A server is a redis-server of the tests' own.
@@ -42,24 +38,6 @@ func (s *server) start() error { return s.Start() }
 // kill ends the server as a crash would.
 func (s *server) kill() { s.Kill() }
 
-// age waits until the server is up for a lease of the suite and a second: before, it takes
-// nothing back.
-func (s *server) age() error {
-	c := goredis.NewClient(client(s))
-	defer c.Close()
-	for begin := time.Now(); time.Since(begin) < 30*time.Second; time.Sleep(100 * time.Millisecond) {
-		up := 0
-		info, _ := c.Info(context.Background(), "server").Result()
-		for line := range strings.Lines(info) {
-			fmt.Sscanf(line, "uptime_in_seconds:%d", &up)
-		}
-		if time.Duration(up)*time.Second >= suiteLease+time.Second {
-			return nil
-		}
-	}
-	return errors.New("redis-server does not grow older")
-}
-
 // A sharing is a server that cases share, each with a prefix of its own.
 type sharing struct {
 	once   sync.Once
@@ -84,9 +62,6 @@ func (sh *sharing) get(tb testing.TB, args ...string) *server {
 		var dir string
 		if dir, sh.err = os.MkdirTemp("", "chicory-redis"); sh.err == nil {
 			sh.server, sh.err = startServer(dir, args...)
-		}
-		if sh.err == nil {
-			sh.err = sh.server.age()
 		}
 	})
 	return testserver.Must(tb, sh.server, sh.err)

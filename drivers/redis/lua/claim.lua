@@ -24,12 +24,24 @@ local function promote(q)
   return #names
 end
 
--- reclaim frees what is leased for too long: not until the server is up for a
--- lease, for while it was away nobody could extend.
+-- serving reports whether this process of the server has served a queue for a lease. While
+-- the server was away, or refused writes, or another one was in its place, nobody could
+-- extend. What q:t knows: the process, since when it serves q, and when leases were
+-- looked at last.
+local function serving(q)
+  local run, since, looked_at = string.match(redis.call('GET', q .. ':t') or '', '^(%S+) (%d+) (%d+)$')
+  since, looked_at = tonumber(since), tonumber(looked_at)
+  local past = run and looked_at <= now -- or the clock was set back
+  if past and now - looked_at < 900 then return false end
+  local this = string.match(redis.call('INFO', 'server'), 'run_id:(%S+)') or '-'
+  if not past or run ~= this then since = now end
+  redis.call('SET', q .. ':t', string.format('%s %.0f %.0f', this, since, now))
+  return now - since >= lease
+end
+
+-- reclaim frees what is leased for too long.
 local function reclaim(q)
-  if not redis.call('SET', q .. ':t', '1', 'NX', 'PX', 900) then return 0 end
-  local up = tonumber(string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)'))
-  if up * 1000 < lease + 1000 then return 0 end
+  if not serving(q) then return 0 end
   local n = 0
   for level = 2, 0, -1 do
     local key = q .. ':s' .. level
@@ -43,7 +55,9 @@ local function reclaim(q)
       end
     end
   end
-  if n >= MOST_RECLAIMED then redis.call('DEL', q .. ':t') end -- there may be more
+  if n >= MOST_RECLAIMED then -- there may be more
+    redis.call('SET', q .. ':t', (string.gsub(redis.call('GET', q .. ':t'), '%d+$', '0')))
+  end
   return n
 end
 
