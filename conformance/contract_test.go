@@ -108,7 +108,6 @@ func TestContractTable(t *testing.T) {
 	b.WriteString("Every sentence that package [conformance](../conformance) proves, on every driver. This\n")
 	b.WriteString("page is generated from the table of cases. *yes*: proved. *denied*: the driver does not\n")
 	b.WriteString("claim it, and what stands in brackets is proved instead; –: the driver is no backend.\n")
-	b.WriteString("The driver amqp is not finished: its column says what it is to prove.\n")
 	titles := map[string]string{"Broker": "Brokers", "Backend": "Backends", "App": "Core and worker, on any driver"}
 	suite, group := "", ""
 	for _, c := range conformance.Cases() {

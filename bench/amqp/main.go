@@ -69,7 +69,7 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	servers, err := startServers(ctx)
+	servers, err := startServers()
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func run(ctx context.Context) error {
 		for i := range peers {
 			p := peers[(round+i)%len(peers)]
 			fmt.Fprintln(os.Stderr, p.name)
-			rate, cpu, err := measure(ctx, p, place{servers.amqp, servers.redis, fmt.Sprintf("bench%d-%d", round, i), servers.pid()})
+			rate, cpu, err := measure(ctx, p, place{servers.rabbit.Addr, servers.redis.Addr, fmt.Sprintf("bench%d-%d", round, i), servers.rabbit.Pid()})
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}

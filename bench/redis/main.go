@@ -39,7 +39,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := startServer(ctx)
+	s, err := startServer()
 	if err != nil {
 		return err
 	}

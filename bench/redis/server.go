@@ -3,60 +3,43 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/chicory-go/chicory/internal/testserver"
 	"github.com/redis/go-redis/v9"
 )
 
 // A server is a private redis-server.
 type server struct {
+	*testserver.Redis
 	addr string
-	dir  string
-	cmd  *exec.Cmd
 	rdb  *redis.Client
 }
 
-func startServer(ctx context.Context) (*server, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func startServer() (*server, error) {
+	dir, err := os.MkdirTemp("", "chicory-bench")
 	if err != nil {
 		return nil, err
 	}
-	s := &server{addr: l.Addr().String()}
-	l.Close()
-	if s.dir, err = os.MkdirTemp("", "chicory-bench"); err != nil {
-		return nil, err
-	}
-	_, port, _ := net.SplitHostPort(s.addr)
-	args := []string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir}
+	args := []string{"--appendonly", "no"}
 	if *fsync != "" {
-		args = append(args, "--appendonly", "yes", "--appendfsync", *fsync)
+		args = []string{"--appendfsync", *fsync}
 	}
-	s.cmd = exec.Command("redis-server", args...)
-	if err := s.cmd.Start(); err != nil {
-		os.RemoveAll(s.dir)
+	started, err := testserver.StartRedis(dir, args...)
+	if err != nil {
+		os.RemoveAll(dir)
 		return nil, err
 	}
-	s.rdb = redis.NewClient(&redis.Options{Addr: s.addr, MaxRetries: -1})
-	for range 500 {
-		if err = s.rdb.Ping(ctx).Err(); err == nil {
-			return s, nil
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	s.stop()
-	return nil, err
+	return &server{started, started.Addr, redis.NewClient(&redis.Options{Addr: started.Addr, MaxRetries: -1})}, nil
 }
 
 func (s *server) stop() {
 	s.rdb.Close()
-	s.cmd.Process.Kill()
-	s.cmd.Wait()
-	os.RemoveAll(s.dir)
+	s.Kill()
+	os.RemoveAll(s.Dir)
 }
 
 func (s *server) flush(ctx context.Context) error { return s.rdb.FlushAll(ctx).Err() }

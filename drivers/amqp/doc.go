@@ -3,9 +3,6 @@
 //
 //	import _ "github.com/chicory-go/chicory/drivers/amqp"
 //
-// It is not finished: it passes the conformance suite, but was not put through it as often
-// as the other drivers.
-//
 // # URLs
 //
 //	amqp://user:password@host:5672/vhost    a virtual host; "/" is written %2F, or left out

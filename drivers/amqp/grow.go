@@ -16,7 +16,7 @@ const (
 // which it may be preferred to.
 func (s *subscription) lack(n int, now time.Time) int {
 	var none, rests, some bool
-	for _, src := range sourcesOf(s.lanes) {
+	for _, src := range sourcesOf(s.lanes...) {
 		switch {
 		case len(src.consumers) == 0 && now.Before(src.rests):
 			rests = true
@@ -38,17 +38,39 @@ func (s *subscription) lack(n int, now time.Time) int {
 // maxConsumers is how many a source has before they are made one.
 const maxConsumers = 64
 
-// grow asks the server for n messages of each source.
-func (s *subscription) grow(n int) {
+// growFor asks the server, under mu, for n messages of a queue whose turn it is. By weights
+// it is asked for few, as many as were asked for in time the last times: the rest would go
+// back.
+func (s *subscription) growFor(l *lane, n int) {
+	if s.growing {
+		return
+	}
+	if s.careful && !s.strict {
+		n = min(n, max(1, l.share))
+		l.share = 2 * n
+	}
+	s.startGrowing(sourcesOf(l), n)
+}
+
+// startGrowing asks the server, under mu, for n messages of each of srcs.
+func (s *subscription) startGrowing(srcs []*source, n int) {
+	if !s.growing {
+		s.growing = true
+		s.spawnLocked(func() { s.grow(srcs, n) })
+	}
+}
+
+// grow asks the server for n messages of each of srcs.
+func (s *subscription) grow(srcs []*source, n int) {
 	s.control.Lock()
 	defer s.control.Unlock()
 	s.mu.Lock()
-	f, lanes := s.feed, s.lanes
+	f := s.feed
 	s.mu.Unlock()
 	var err error
 	if f != nil {
-		if err = s.declare(s.ctx, lanes); err == nil {
-			err = s.growLanes(f, lanes, n)
+		if err = s.declare(s.ctx, srcs); err == nil {
+			err = s.growAll(f, srcs, n)
 		}
 	}
 	s.mu.Lock()
@@ -62,12 +84,10 @@ func (s *subscription) grow(n int) {
 	s.signal()
 }
 
-func (s *subscription) growLanes(f *feed, lanes []*lane, n int) error {
-	for _, l := range lanes {
-		for level := levels - 1; level >= 0; level-- {
-			if err := s.growSource(f, l.sources[level], n); err != nil {
-				return err
-			}
+func (s *subscription) growAll(f *feed, srcs []*source, n int) error {
+	for _, src := range srcs {
+		if err := s.growSource(f, src, n); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -75,7 +95,8 @@ func (s *subscription) growLanes(f *feed, lanes []*lane, n int) error {
 
 func (s *subscription) growSource(f *feed, src *source, n int) error {
 	s.mu.Lock()
-	first, want := len(src.consumers) == 0, n-src.room()
+	room := src.room()
+	first, want := len(src.consumers) == 0, n-room
 	if first && !s.careful && !s.narrow() {
 		want = s.prefetch - s.held
 	}
@@ -98,7 +119,7 @@ func (s *subscription) growSource(f *feed, src *source, n int) error {
 	if many {
 		s.silence(f, src)
 	}
-	if first {
+	if room <= 0 {
 		q, err := f.ch.QueueDeclarePassive(src.name, true, false, false, false, nil)
 		if err != nil {
 			return fmt.Errorf("look at %s: %w", src.name, err)
@@ -193,12 +214,10 @@ func (s *subscription) probe() {
 	}
 	c := counter{s: f.s}
 	defer c.close()
-	for _, l := range lanes {
-		for _, src := range l.sources {
-			if s.isGone(&c, src) {
-				s.renew(f, src)
-				return
-			}
+	for _, src := range sourcesOf(lanes...) {
+		if s.isGone(&c, src) {
+			s.renew(f, src)
+			return
 		}
 	}
 }
@@ -207,12 +226,10 @@ func (s *subscription) probe() {
 func (s *subscription) deleted(queue string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range s.lanes {
-		for _, src := range l.sources {
-			if len(src.consumers) > 0 && src.name == queue {
-				s.renew(s.feed, src)
-				return
-			}
+	for _, src := range sourcesOf(s.lanes...) {
+		if len(src.consumers) > 0 && src.name == queue {
+			s.renew(s.feed, src)
+			return
 		}
 	}
 }

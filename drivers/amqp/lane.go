@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"slices"
 	"time"
 
 	"github.com/chicory-go/chicory/driver"
@@ -12,13 +13,15 @@ type lane struct {
 	queue   string
 	weight  int
 	owed    int // by its weight
+	share   int // for how many the server is asked when its turn comes
 	sources [levels]*source
 }
 
 // A source is the queue of one priority.
 type source struct {
-	queue     string
-	name      string // of queue on the server
+	lane      *lane
+	level     int
+	name      string // on the server
 	buffer    []parked
 	consumers []*consumer // that may bring more
 	expected  *expectation
@@ -52,14 +55,17 @@ type consumer struct {
 func newLane(n names, queue string) *lane {
 	l := &lane{queue: queue}
 	for level := range levels {
-		l.sources[level] = &source{queue: queue, name: n.task(queue, level)}
+		l.sources[level] = &source{lane: l, level: level, name: n.task(queue, level)}
 	}
 	return l
 }
 
-func sourcesOf(lanes []*lane) (srcs []*source) {
+// sourcesOf returns the sources of lanes, the preferred first.
+func sourcesOf(lanes ...*lane) (srcs []*source) {
 	for _, l := range lanes {
-		srcs = append(srcs, l.sources[:]...)
+		for level := levels - 1; level >= 0; level-- {
+			srcs = append(srcs, l.sources[level])
+		}
 	}
 	return srcs
 }
@@ -98,10 +104,11 @@ func (src *source) expects(now time.Time) bool {
 	return src.expected != nil
 }
 
-// front is the source of the highest priority that has or expects something.
+// front is the source of the highest priority that has or expects something, or may have
+// something that the server was not asked for.
 func (l *lane) front(now time.Time) *source {
 	for level := levels - 1; level >= 0; level-- {
-		if src := l.sources[level]; len(src.buffer) > 0 || src.expects(now) {
+		if src := l.sources[level]; len(src.buffer) > 0 || src.expects(now) || src.room() <= 0 {
 			return src
 		}
 	}
@@ -109,7 +116,7 @@ func (l *lane) front(now time.Time) *source {
 }
 
 // take takes up to n deliveries, in the order of queues or by their weights. Where the
-// next one is on its way, it stops, and says from where.
+// next one is on its way, or the server must be asked for it, it stops, and says from where.
 func (s *subscription) take(n int, now time.Time) (ds []*driver.Delivery, until *source) {
 	for len(ds) < n {
 		src := s.pick(now)
@@ -137,14 +144,7 @@ func (s *subscription) take(n int, now time.Time) (ds []*driver.Delivery, until 
 
 // buffers reports whether anything is there.
 func (s *subscription) buffers() bool {
-	for _, l := range s.lanes {
-		for _, src := range l.sources {
-			if len(src.buffer) > 0 {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(sourcesOf(s.lanes...), func(src *source) bool { return len(src.buffer) > 0 })
 }
 
 // pick chooses the source of the next delivery. A queue that is chosen and has nothing

@@ -248,7 +248,7 @@ func (s *subscription) lookForUnasked() {
 	defer s.mu.Unlock()
 	s.timed = false
 	left := unaskedFor
-	for _, src := range sourcesOf(s.lanes) {
+	for _, src := range sourcesOf(s.lanes...) {
 		if len(src.buffer) > 0 {
 			s.timed = true
 			left = min(left, unaskedFor-time.Since(src.buffer[0].at))
@@ -276,12 +276,12 @@ func (s *subscription) unasked() (srcs []*source) {
 	goes := false
 	for _, l := range s.lanes {
 		goes = goes && s.strict
-		for level := levels - 1; level >= 0; level-- {
-			src := l.sources[level]
+		for _, src := range sourcesOf(l) {
 			if len(src.buffer) == 0 || !goes && now.Sub(src.buffer[0].at) < unaskedFor {
 				continue
 			}
 			goes = true
+			l.share /= 2
 			if srcs = append(srcs, src); s.taken != nil && s.taken != src {
 				src.rest = min(max(2*src.rest, restMin), restMax)
 				src.rests = now.Add(src.rest)
@@ -293,7 +293,7 @@ func (s *subscription) unasked() (srcs []*source) {
 
 // giveAllBack gives back what was not received, and asks the server for no more.
 func (s *subscription) giveAllBack() {
-	s.goBack(func() []*source { return sourcesOf(s.lanes) })
+	s.goBack(func() []*source { return sourcesOf(s.lanes...) })
 }
 
 // goBack gives back what was not received of sources that choose, under mu, returns.
@@ -402,7 +402,7 @@ func (s *subscription) wait(h *hold, ms int64) {
 func (s *subscription) bury(h *hold, d *amqp.Delivery, cause error) {
 	now := time.Now().UnixMilli()
 	copyName := s.b.copyName()
-	m := &driver.Message{ID: copyName, Queue: h.c.src.queue, Attempt: 1, Envelope: d.Body, Dead: &driver.DeadInfo{
+	m := &driver.Message{ID: copyName, Queue: h.c.src.lane.queue, Attempt: 1, Envelope: d.Body, Dead: &driver.DeadInfo{
 		Reason: driver.ReasonUndecodable, Message: cause.Error(), FirstAt: now, LastAt: now}}
 	if s.b.send(s.ctx, []item{{m: m, copy: copyName}})[0] == nil {
 		s.ack(h.f, h)

@@ -124,7 +124,7 @@ func (s *subscription) lanesOf(ctx context.Context, specs []driver.QueueSpec) ([
 		}
 		lanes = append(lanes, l)
 	}
-	if err := s.declare(ctx, lanes); err != nil {
+	if err := s.declare(ctx, sourcesOf(lanes...)); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -135,13 +135,11 @@ func (s *subscription) lanesOf(ctx context.Context, specs []driver.QueueSpec) ([
 	return lanes, nil
 }
 
-// declare makes sure that the queues of lanes are there.
-func (s *subscription) declare(ctx context.Context, lanes []*lane) error {
-	needs := make([]need, 0, levels*len(lanes))
-	for _, l := range lanes {
-		for level := range levels {
-			needs = append(needs, need{queue: l.queue, level: level})
-		}
+// declare makes sure that the queues of srcs are there.
+func (s *subscription) declare(ctx context.Context, srcs []*source) error {
+	needs := make([]need, len(srcs))
+	for i, src := range srcs {
+		needs[i] = need{queue: src.lane.queue, level: src.level}
 	}
 	return s.b.topology.ensure(ctx, needs...)
 }
@@ -301,10 +299,12 @@ func (s *subscription) next(limit int, long bool) (ds []*driver.Delivery, narrow
 	case len(ds) > 0:
 		return ds, narrow, 0, nil
 	case until != nil:
-		if e := until.expected; !e.until.IsZero() {
+		switch e := until.expected; {
+		case e == nil:
+			s.growFor(until.lane, n)
+		case !e.until.IsZero():
 			return nil, narrow, max(time.Until(e.until), time.Millisecond), nil
-		}
-		if !s.asks {
+		case !s.asks:
 			s.asks = true
 			s.spawnLocked(func() { s.ask(until) })
 		}
@@ -319,9 +319,8 @@ func (s *subscription) want(n int, long bool) time.Duration {
 	if lack == lacksSome && !long {
 		return lacking
 	}
-	if lack != lacksNone && !s.growing {
-		s.growing = true
-		s.spawnLocked(func() { s.grow(n) })
+	if lack != lacksNone {
+		s.startGrowing(sourcesOf(s.lanes...), n)
 	}
 	return idle
 }
@@ -377,7 +376,7 @@ func (s *subscription) SetQueues(ctx context.Context, qs []driver.QueueSpec) err
 	s.mu.Unlock()
 	s.signal()
 	if f != nil {
-		s.giveBack(f, sourcesOf(gone), false)
+		s.giveBack(f, sourcesOf(gone...), false)
 	}
 	return nil
 }

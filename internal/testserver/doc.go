@@ -1,5 +1,5 @@
 // Package testserver starts servers of the tests' own, on free ports of the loopback: a
-// redis-server, a RabbitMQ. Only tests import it.
+// redis-server, a RabbitMQ. Only tests and benchmarks import it.
 package testserver
 
 import (

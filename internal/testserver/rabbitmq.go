@@ -27,8 +27,11 @@ type RabbitMQ struct {
 }
 
 // Program returns the script that starts RabbitMQ as whoever runs it: the one in the
-// path is for root.
+// path is for root. TEST_RABBITMQ_SERVER names one of another version.
 func Program() (string, error) {
+	if path := os.Getenv("TEST_RABBITMQ_SERVER"); path != "" {
+		return path, nil
+	}
 	found, _ := filepath.Glob("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server")
 	if len(found) == 0 {
 		return "", ErrNoRabbitMQ
@@ -150,6 +153,13 @@ func (s *RabbitMQ) runs(d time.Duration) bool {
 // URL is where the server is found.
 func (s *RabbitMQ) URL(user, vhost string) string {
 	return "amqp://" + user + "@" + s.Addr + "/" + strings.ReplaceAll(vhost, "/", "%2F")
+}
+
+// Pid is of the server, once it was started.
+func (s *RabbitMQ) Pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cmd.Process.Pid
 }
 
 // Kill ends the server as a crash would.
