@@ -32,14 +32,15 @@ func queuesIsolation(c *C) {
 	c.none(s, c.lease/4, "the other queues are not its own")
 }
 
-// served counts how many of n deliveries, taken one by one, come from each
-// queue.
-func (c *C) served(s driver.Subscription, n int) map[string]int {
+// served counts how many of n deliveries, taken one by one, come from each queue. A task
+// takes its time.
+func (c *C) served(s driver.Subscription, n int, takes time.Duration) map[string]int {
 	c.TB.Helper()
 	by := map[string]int{}
 	for range n {
 		d := c.one(s)
 		by[d.Queue]++
+		c.sleep(takes)
 		c.ack(s, d)
 	}
 	return by
@@ -58,20 +59,24 @@ func (c *C) fill(b driver.Broker, n int, queues ...string) {
 
 func queuesWeights(c *C) {
 	b := c.broker()
-	c.fill(b, 80, "heavy", "light", "even")
+	c.fill(b, 120, "heavy", "light", "even")
 	o := c.options("heavy", "light", "even")
 	o.Queues[0].Weight = 6
 	o.Prefetch, o.Slots = 1, 1
-	by := c.served(c.subscribeAs(b, o), 80) // 6:1:1
+	s := c.subscribeAs(b, o)
+	by := c.served(s, 80, 0) // 6:1:1
 	c.expect(by["heavy"] >= 45 && by["heavy"] <= 70, "weights 6:1:1 over 80 tasks: got %v", by)
 	c.expect(by["light"] >= 4 && by["even"] >= 4, "no queue starves: got %v", by)
+	by = c.served(s, 32, c.lease/40)
+	c.expect(by["heavy"] >= 18 && by["heavy"] <= 28, "weights 6:1:1 over 32 tasks that take their time: got %v", by)
+	c.expect(by["light"] >= 2 && by["even"] >= 2, "no queue starves behind tasks that take their time: got %v", by)
 	c.fill(b, 80, "one", "two")
 	o = c.options("one", "two")
 	o.Queues[0].Weight = 6
 	o.Prefetch, o.Slots = 1, 1
-	s := c.subscribeAs(b, o)
+	s = c.subscribeAs(b, o)
 	c.must(s.SetQueues(c.Context(), []driver.QueueSpec{{Name: "one"}, {Name: "two", Weight: 6}}), "set queues")
-	by = c.served(s, 70) // 1:6
+	by = c.served(s, 70, 0) // 1:6
 	c.expect(by["two"] >= 45 && by["two"] <= 66, "weights 1:6 that were set over 70 tasks: got %v", by)
 }
 
@@ -82,9 +87,9 @@ func queuesStrict(c *C) {
 	o.Strict, o.Prefetch, o.Slots = true, 1, 1
 	o.Queues[1].Weight = 9
 	s := c.subscribeAs(b, o)
-	by := c.served(s, 10)
+	by := c.served(s, 10, 0)
 	c.expect(by["first"] == 10, "the first queue is served first: got %v", by)
-	by = c.served(s, 5)
+	by = c.served(s, 5, 0)
 	c.expect(by["last"] == 5, "then the last: got %v", by)
 	c.fill(b, 1, "first")
 	c.sleep(c.slack)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -202,7 +204,7 @@ func TestMemoryAlarm(t *testing.T) {
 	if err := b.Publish(background, messages(20, "q")); err != nil {
 		t.Fatal(err)
 	}
-	s.ctl(t, "eval", "vm_memory_monitor:set_vm_memory_high_watermark(0.00001).")
+	s.alarm(t, true)
 	publish := func(within time.Duration) error {
 		ctx, cancel := context.WithTimeout(background, within)
 		defer cancel()
@@ -222,11 +224,68 @@ func TestMemoryAlarm(t *testing.T) {
 	}
 	ack(t, sub, receive(t, sub, 10)...)
 	ack(t, sub, receive(t, sub, 10)...)
-	s.ctl(t, "eval", "vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
+	s.alarm(t, false)
 	if err := publish(patience); err != nil {
 		t.Errorf("a publish after the alarm: %v", err)
 	}
 	ack(t, sub, receive(t, sub, 2)...) // the first was taken after all
+}
+
+// TestGiveBackInAlarm has a worker learn of the alarm by what it gives back: it goes on
+// with what the server sends, and what it could not give back comes later.
+func TestGiveBackInAlarm(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	o := &amqp.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
+	producer := open(t, s.url("guest:guest", "/"), o)
+	for _, q := range []string{"a", "b"} {
+		if err := producer.Publish(background, messages(20, q)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.alarm(t, true)
+	worker := open(t, s.url("guest:guest", "/"), o)
+	sub := subscribe(t, worker, 5, "a", "b")
+	first := receive(t, sub, 1)
+	time.Sleep(500 * time.Millisecond) // nobody asks for the other ones
+	ack(t, sub, first...)
+	for range 29 { // all but two windows of 5
+		ack(t, sub, receive(t, sub, 1)...)
+	}
+	ctx, cancel := context.WithTimeout(background, patience)
+	defer cancel()
+	if err := sub.SetQueues(ctx, []driver.QueueSpec{{Name: "a"}}); err != nil { // to pause b
+		t.Errorf("pause during the alarm: %v", err)
+	}
+	s.alarm(t, false)
+	receiving(t, sub, subscribe(t, producer, 5, "a", "b"), 10)
+}
+
+// receiving acknowledges n messages that either of two subscriptions brings.
+func receiving(t *testing.T, one, other driver.Subscription, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(background, patience)
+	defer cancel()
+	var got atomic.Int64
+	var all sync.WaitGroup
+	for _, s := range []driver.Subscription{one, other} {
+		all.Go(func() {
+			for {
+				ds, err := s.Receive(ctx, 1)
+				if err != nil {
+					return
+				}
+				ack(t, s, ds...)
+				if got.Add(1) == int64(n) {
+					cancel()
+				}
+			}
+		})
+	}
+	all.Wait()
+	if got.Load() != int64(n) {
+		t.Errorf("%d messages came, want %d", got.Load(), n)
+	}
 }
 
 // TestConsumerTimeout holds a delivery for longer than the server lets it be held.

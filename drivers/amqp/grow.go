@@ -116,8 +116,8 @@ func (s *subscription) growSource(f *feed, src *source, n int) error {
 	if off {
 		return nil
 	}
-	if many {
-		s.silence(f, src)
+	if many && !s.silence(f, src) {
+		return nil
 	}
 	if room <= 0 {
 		q, err := f.ch.QueueDeclarePassive(src.name, true, false, false, false, nil)
@@ -182,8 +182,9 @@ func (src *source) remove(c *consumer) {
 	}
 }
 
-// silence cancels the consumers of src, and waits until they bring nothing more.
-func (s *subscription) silence(f *feed, src *source) {
+// silence cancels the consumers of src, and waits until they bring nothing more. It reports
+// false if the channel has ended, and what it brought with it.
+func (s *subscription) silence(f *feed, src *source) bool {
 	s.mu.Lock()
 	cs := src.consumers
 	src.consumers, src.expected = nil, nil
@@ -193,12 +194,13 @@ func (s *subscription) silence(f *feed, src *source) {
 	s.mu.Unlock()
 	for _, c := range cs {
 		if err := f.ch.Cancel(c.tag, false); err != nil {
-			return // the channel has ended, and what it brought with it
+			return false
 		}
 	}
 	for _, c := range cs {
 		<-c.done
 	}
+	return !f.ch.IsClosed()
 }
 
 // probe makes sure that the server knows the consumers: it does not tell those of a
@@ -239,7 +241,11 @@ func (s *subscription) deleted(queue string) {
 func (s *subscription) renew(f *feed, src *source) {
 	s.b.topology.forgetAll()
 	s.b.log.Warn("amqp: a queue was deleted, and its subscription begins again", "queue", src.name)
-	go f.ch.Close()
+	go func() {
+		s.control.Lock()
+		defer s.control.Unlock()
+		f.ch.Close()
+	}()
 }
 
 // isGone reports whether src should have consumers and has none, or is not there.

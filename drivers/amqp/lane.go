@@ -239,7 +239,7 @@ func (s *subscription) arrive(f *feed, c *consumer, d *amqp.Delivery) {
 	case due > now.UnixMilli():
 		s.spawnLocked(func() { s.wait(h, due-now.UnixMilli()) })
 		return
-	case s.b.opts.Classic && d.Redelivered: // a classic queue does not count further
+	case s.b.opts.Classic && d.Redelivered && s.b.publishing.takes(): // a classic queue does not count further
 		s.spawnLocked(func() { s.wait(h, 0) })
 		return
 	case h.count >= suspect:
@@ -247,10 +247,6 @@ func (s *subscription) arrive(f *feed, c *consumer, d *amqp.Delivery) {
 		s.suspects++
 		s.suspected = now
 	}
-	c.src.buffer, c.src.expected = append(c.src.buffer, parked{h, now}), nil
-	if !s.timed && !s.stopped {
-		s.timed = true
-		time.AfterFunc(unaskedFor, s.lookForUnasked)
-	}
-	s.signal()
+	c.src.expected = nil
+	s.putLocked(parked{h, now})
 }

@@ -54,6 +54,12 @@ var (
 	endWithParent = testserver.EndWithParent
 )
 
+// alarm has the server say that it is out of memory, or no longer.
+func (s *server) alarm(tb testing.TB, on bool) {
+	tb.Helper()
+	s.ctl(tb, "eval", fmt.Sprintf("vm_memory_monitor:set_vm_memory_high_watermark(%v).", map[bool]string{true: "0.00001", false: "0.4"}[on]))
+}
+
 // configure adds lines to the configuration of a server that is down.
 func (s *server) configure(tb testing.TB, more ...string) {
 	tb.Helper()

@@ -21,6 +21,7 @@ import (
 const (
 	heartbeat   = 10 * time.Second
 	dialTimeout = 10 * time.Second
+	openTimeout = 30 * time.Second // of a server that answers
 )
 
 // A dialer connects to one of several addresses.
@@ -67,7 +68,7 @@ func (d *dialer) dial(ctx context.Context, what string) (*session, error) {
 }
 
 func (d *dialer) dialOne(ctx context.Context, u, what string) (*session, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	var raw atomic.Pointer[conn]
 	config := amqp.Config{Heartbeat: heartbeat, Locale: "en_US", Properties: amqp.NewConnectionProperties()}
@@ -76,7 +77,7 @@ func (d *dialer) dialOne(ctx context.Context, u, what string) (*session, error) 
 		config.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	config.Dial = func(network, addr string) (net.Conn, error) {
-		var nd net.Dialer
+		nd := net.Dialer{Timeout: dialTimeout}
 		c, err := nd.DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err

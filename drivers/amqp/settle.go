@@ -248,7 +248,7 @@ func (s *subscription) lookForUnasked() {
 	defer s.mu.Unlock()
 	s.timed = false
 	left := unaskedFor
-	for _, src := range sourcesOf(s.lanes...) {
+	for _, src := range sourcesOf(s.known()...) {
 		if len(src.buffer) > 0 {
 			s.timed = true
 			left = min(left, unaskedFor-time.Since(src.buffer[0].at))
@@ -274,7 +274,7 @@ func (s *subscription) lookForUnasked() {
 func (s *subscription) unasked() (srcs []*source) {
 	now := time.Now()
 	goes := false
-	for _, l := range s.lanes {
+	for _, l := range s.known() {
 		goes = goes && s.strict
 		for _, src := range sourcesOf(l) {
 			if len(src.buffer) == 0 || !goes && now.Sub(src.buffer[0].at) < unaskedFor {
@@ -293,7 +293,7 @@ func (s *subscription) unasked() (srcs []*source) {
 
 // giveAllBack gives back what was not received, and asks the server for no more.
 func (s *subscription) giveAllBack() {
-	s.goBack(func() []*source { return sourcesOf(s.lanes...) })
+	s.goBack(func() []*source { return sourcesOf(s.known()...) })
 }
 
 // goBack gives back what was not received of sources that choose, under mu, returns.
@@ -317,7 +317,9 @@ func (s *subscription) goBack(choose func() []*source) {
 // received. The last time, what cannot be published is returned, which counts.
 func (s *subscription) giveBack(f *feed, srcs []*source, last bool) {
 	for _, src := range srcs {
-		s.silence(f, src)
+		if !s.silence(f, src) {
+			return // all of f is lost
+		}
 	}
 	s.mu.Lock()
 	var back []parked
@@ -335,7 +337,28 @@ func (s *subscription) giveBack(f *feed, srcs []*source, last bool) {
 	for i := range back {
 		items[i], _ = back[i].h.back(0) // it was decoded before
 	}
-	for i, err := range s.sendBack(items, last) {
+	sent := make(chan []error, 1)
+	if !s.spawn(func() { sent <- s.sendBack(items, last) }) {
+		return
+	}
+	late := time.NewTimer(lastCall + time.Second)
+	defer late.Stop()
+	select {
+	case errs := <-sent:
+		s.gaveBack(f, back, errs, last)
+	case <-late.C: // the server may take no messages for long, but goes on to send some
+		s.spawn(func() {
+			errs := <-sent
+			s.control.Lock()
+			defer s.control.Unlock()
+			s.gaveBack(f, back, errs, last)
+		})
+	}
+}
+
+// gaveBack acknowledges what was published again.
+func (s *subscription) gaveBack(f *feed, back []parked, errs []error, last bool) {
+	for i, err := range errs {
 		h := back[i].h
 		switch {
 		case err == nil:
@@ -374,14 +397,24 @@ func (s *subscription) sendBack(items []item, last bool) []error {
 // 32 it keeps some to itself, and forgets them when the channel is closed.
 const acksAtOnce = 16
 
+// putLocked has a delivery wait, under mu, to be received or given back.
+func (s *subscription) putLocked(p parked) {
+	src := p.h.c.src
+	src.buffer = append(src.buffer, p)
+	if !s.timed && !s.stopped {
+		s.timed = true
+		time.AfterFunc(unaskedFor, s.lookForUnasked)
+	}
+	s.signal()
+}
+
 // park puts back what could not be given back.
 func (s *subscription) park(p parked) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !p.h.f.ended {
 		p.at = time.Now()
-		p.h.c.src.buffer = append(p.h.c.src.buffer, p)
-		s.signal()
+		s.putLocked(p)
 	}
 }
 

@@ -49,8 +49,9 @@ type subscription struct {
 
 	mu      sync.Mutex
 	lanes   []*lane
-	feed    *feed // nil while there is no connection
-	held    int   // received and not settled, of feed
+	gone    []*lane // that it had before, of which something may have to go back
+	feed    *feed   // nil while there is no connection
+	held    int     // received and not settled, of feed
 	stopped bool
 	closed  bool
 	growing bool
@@ -112,7 +113,7 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 func (s *subscription) lanesOf(ctx context.Context, specs []driver.QueueSpec) ([]*lane, error) {
 	have := map[string]*lane{}
 	s.mu.Lock()
-	for _, l := range s.lanes {
+	for _, l := range s.known() {
 		have[l.queue] = l
 	}
 	s.mu.Unlock()
@@ -195,11 +196,14 @@ func (s *subscription) drop(f *feed) {
 	close(f.lost)
 	s.feed, s.held, s.careful = nil, 0, false
 	s.suspects, s.suspected = 0, time.Time{}
-	for _, l := range s.lanes {
+	for _, l := range s.known() {
 		l.clear()
 	}
 	s.signal()
 }
+
+// known returns, under mu, the lanes that s has or had.
+func (s *subscription) known() []*lane { return slices.Concat(s.lanes, s.gone) }
 
 // narrow reports, under mu, whether nothing may be kept at hand.
 func (s *subscription) narrow() bool {
@@ -337,14 +341,7 @@ func (s *subscription) Stop(ctx context.Context) error {
 	if stopped {
 		return nil
 	}
-	given := make(chan struct{})
-	if !s.spawn(func() { defer close(given); s.giveAllBack() }) {
-		return nil
-	}
-	select {
-	case <-given:
-	case <-s.ctx.Done():
-	case <-ctx.Done():
+	if err := s.apart(ctx, s.giveAllBack); err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return nil
@@ -362,23 +359,36 @@ func (s *subscription) SetQueues(ctx context.Context, qs []driver.QueueSpec) err
 	if err != nil {
 		return s.b.over(err)
 	}
-	s.control.Lock()
-	defer s.control.Unlock()
-	s.mu.Lock()
-	f := s.feed
-	var gone []*lane
-	for _, l := range s.lanes {
-		if !slices.Contains(lanes, l) {
-			gone = append(gone, l)
+	return s.apart(ctx, func() {
+		s.control.Lock()
+		defer s.control.Unlock()
+		s.mu.Lock()
+		f := s.feed
+		s.gone = slices.DeleteFunc(s.known(), func(l *lane) bool { return slices.Contains(lanes, l) })
+		s.lanes = lanes
+		gone := sourcesOf(s.gone...)
+		s.mu.Unlock()
+		s.signal()
+		if f != nil {
+			s.giveBack(f, gone, false)
 		}
+	})
+}
+
+// apart runs f, and waits for it within ctx.
+func (s *subscription) apart(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	if !s.spawn(func() { defer close(done); f() }) {
+		return driver.ErrClosed
 	}
-	s.lanes = lanes
-	s.mu.Unlock()
-	s.signal()
-	if f != nil {
-		s.giveBack(f, sourcesOf(gone...), false)
+	select {
+	case <-done:
+		return nil
+	case <-s.ctx.Done():
+		return driver.ErrClosed
+	case <-ctx.Done():
+		return driver.Transient(ctx.Err())
 	}
-	return nil
 }
 
 // Close implements [driver.Subscription].
