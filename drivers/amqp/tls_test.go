@@ -71,6 +71,14 @@ func TestTLS(t *testing.T) {
 	newServer(t, "listeners.ssl.local = "+addr, "ssl_options.cacertfile = "+ours.file("ca.crt"),
 		"ssl_options.certfile = "+ours.file("server.crt"), "ssl_options.keyfile = "+ours.file("server.key"),
 		"ssl_options.verify = verify_peer", "ssl_options.fail_if_no_peer_cert = true")
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // it listens here a moment after it serves there
+		if c, err := net.Dial("tcp", addr); err == nil {
+			c.Close()
+			break
+		} else if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
 	_, d, err := driver.Default.Lookup("amqps")
 	if err != nil {
 		t.Fatal(err)
