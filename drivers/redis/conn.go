@@ -41,11 +41,50 @@ type conn struct {
 	log     *slog.Logger
 	hub     *hub
 	idle    chan func() // to goroutines that make calls
-	listed  sync.Map    // names of queues that are known to be listed; forgotten now and then
+	silence silence
+	listed  sync.Map // names of queues that are known to be listed; forgotten now and then
 
 	mu     sync.Mutex
 	refs   int
 	closed atomic.Bool
+}
+
+// A silence is that of a server that answered nothing for so long that leases may have run
+// out. Whoever takes leases calls more often.
+type silence struct {
+	lease  atomic.Int64 // the shortest one of the process, in ns; 0 if there is none
+	answer atomic.Int64 // when the server answered last, in ns from began
+	ended  atomic.Uint64
+}
+
+var began = time.Now()
+
+// answered notes that the server did.
+func (s *silence) answered() {
+	now := time.Since(began).Nanoseconds()
+	if s.lastsSince(s.answer.Swap(now), now) {
+		s.ended.Add(1)
+	}
+}
+
+func (s *silence) lastsSince(answer, now int64) bool {
+	lease := s.lease.Load()
+	return lease > 0 && now-answer > lease/2+int64(tick) // who waits calls every tick
+}
+
+// after reports whether there was one after the n-th, or is one.
+func (s *silence) after(n uint64) bool {
+	return s.ended.Load() != n || s.lastsSince(s.answer.Load(), time.Since(began).Nanoseconds())
+}
+
+// expects notes a lease.
+func (s *silence) expects(lease time.Duration) {
+	for {
+		old := s.lease.Load()
+		if old > 0 && old <= int64(lease) || s.lease.CompareAndSwap(old, int64(lease)) {
+			return
+		}
+	}
 }
 
 // connect makes a conn for one client, and reports what is wrong with the

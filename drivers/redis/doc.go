@@ -41,8 +41,8 @@
 // entries; those of a dead worker come back within the lease and three seconds. A
 // delivery is fenced by a generation, which rises when the message is given back or
 // its lease runs out. Nothing of a queue is taken back before the same process of the
-// server has served it for a lease: while the server was away, refused writes or failed
-// over to another one, nobody could extend.
+// server has served it for a lease: while the server was away, did not answer, refused
+// writes or failed over to another one, nobody could extend.
 //
 // Waiting is told, not polled: whoever waits is named with the queue, and what makes
 // a message ready has the server tell as many of them as can take it. Once a second

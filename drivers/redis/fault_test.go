@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -161,7 +162,9 @@ func TestSpared(t *testing.T) {
 		"failed over": func(t *testing.T, s *server) *server {
 			host, port, _ := net.SplitHostPort(s.addr)
 			other := newServer(t, "--replicaof", host+" "+port)
-			c, replica := goredis.NewClient(client(s)), goredis.NewClient(client(other))
+			patient := client(s)
+			patient.ReadTimeout = time.Minute
+			c, replica := goredis.NewClient(patient), goredis.NewClient(client(other))
 			defer c.Close()
 			defer replica.Close()
 			if n := must(c.Do(t.Context(), "WAIT", 1, 30000).Int())(t); n != 1 {
@@ -175,29 +178,61 @@ func TestSpared(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, prefix := newServer(t), fmt.Sprint("test", prefixes.Add(1))
-			open := func(s *server) (*redis.Broker, driver.Subscription) {
-				b := must(redis.OpenBroker(t.Context(), client(s), "ns", &redis.Options{Prefix: prefix}))(t)
-				t.Cleanup(func() { b.Close(context.Background()) })
-				return b, must(b.Subscribe(t.Context(), &driver.SubscribeOptions{Prefetch: 10, Slots: 10, Lease: suiteLease,
-					Queues: []driver.QueueSpec{{Name: "q"}}}))(t)
-			}
-			b, sub := open(s)
-			if err := b.Publish(t.Context(), []*driver.Message{message("held")}); err != nil {
-				t.Fatal(err)
-			}
+			b, sub := openSpared(t, s, prefix)
+			ok(t, b.Publish(t.Context(), []*driver.Message{message("held")}))
 			must(sub.Receive(t.Context(), 1))(t)
 			s = move(t, s)
 			time.Sleep(suiteLease + 2*time.Second) // nobody can extend, and nobody looks
-			_, sub = open(s)
-			ctx, cancel := context.WithTimeout(t.Context(), suiteLease/2)
-			defer cancel()
-			if ds, err := sub.Receive(ctx, 1); len(ds) > 0 || !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("got %d, %v, want none yet", len(ds), err)
-			}
+			_, sub = openSpared(t, s, prefix)
+			nothing(t, sub, suiteLease/2)
 			if ds := must(sub.Receive(t.Context(), 1))(t); ds[0].ID != "held" || ds[0].Count != 2 {
 				t.Errorf("got %s, count %d, want held a second time", ds[0].ID, ds[0].Count)
 			}
 		})
+	}
+}
+
+// openSpared opens a broker, with a subscription to q.
+func openSpared(t *testing.T, s *server, prefix string) (*redis.Broker, driver.Subscription) {
+	t.Helper()
+	b := must(redis.OpenBroker(t.Context(), client(s), "ns", &redis.Options{Prefix: prefix}))(t)
+	t.Cleanup(func() { b.Close(context.Background()) })
+	return b, must(b.Subscribe(t.Context(), &driver.SubscribeOptions{Prefetch: 10, Slots: 10, Lease: suiteLease,
+		Queues: []driver.QueueSpec{{Name: "q"}}}))(t)
+}
+
+// nothing wants sub to receive nothing for a while.
+func nothing(t *testing.T, sub driver.Subscription, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	if ds, err := sub.Receive(ctx, 1); len(ds) > 0 || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %d, %v, want none yet", len(ds), err)
+	}
+}
+
+// extending extends ds at once and then as a worker does, until stop is called.
+func extending(t *testing.T, sub driver.Subscription, ds []*driver.Delivery) (stop func()) {
+	t.Helper()
+	ok(t, sub.Extend(t.Context(), ds))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ticker := time.NewTicker(suiteLease / 3); ; {
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				ticker.Stop()
+				return
+			}
+			if err := sub.Extend(ctx, ds); err != nil && ctx.Err() == nil {
+				t.Errorf("Extend: %v", err)
+			}
+		}
+	})
+	return func() {
+		cancel()
+		wg.Wait()
 	}
 }
 

@@ -160,6 +160,7 @@ func (c *conn) eval(ctx context.Context, s *script, key string, args []any) (any
 	if err != nil {
 		return nil, c.classify(err)
 	}
+	c.silence.answered()
 	return value, nil
 }
 

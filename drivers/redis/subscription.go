@@ -43,6 +43,7 @@ type subscription struct {
 	stopped bool
 	waits   int       // for how many the server has it wait, 0 if it does not
 	looked  time.Time // for leases that ran out
+	silence uint64    // the last one that the server knows of, by its number
 }
 
 // A source is a queue of a subscription.
@@ -68,6 +69,8 @@ func (b *Broker) Subscribe(ctx context.Context, o *driver.SubscribeOptions) (dri
 		return nil, err
 	}
 	s.sources = sources
+	b.conn.silence.expects(o.Lease)
+	s.silence = b.conn.silence.ended.Load()
 	b.conn.hub.join(s.token, s.wake)
 	return s, nil
 }
@@ -403,9 +406,12 @@ func having(n int, shares []share, ds []*driver.Delivery, took map[string]int) m
 func (s *subscription) claim(ctx context.Context, n int, shares []share) ([]*driver.Delivery, time.Duration, error) {
 	b := s.broker
 	s.mu.Lock()
-	ask := question{n: n, look: "0"}
+	ask := question{n: n, look: noLook}
 	if time.Since(s.looked) >= tick {
-		ask.look, s.looked = "1", time.Now()
+		ask.look, s.looked = looks, time.Now()
+		if b.conn.silence.after(s.silence) {
+			ask.look = breaks
+		}
 	}
 	ask.waits = s.waits
 	s.waits = n
@@ -430,6 +436,11 @@ func (s *subscription) claim(ctx context.Context, n int, shares []share) ([]*dri
 			r.err = driver.ErrClosed
 		}
 		return nil, 0, r.err
+	}
+	if ask.look == breaks {
+		s.mu.Lock()
+		s.silence = b.conn.silence.ended.Load()
+		s.mu.Unlock()
 	}
 	ds, due, err := s.deliveries(r.value, shares)
 	s.charged(n, len(ds))
@@ -456,10 +467,17 @@ func (s *subscription) stillWaits(n int) {
 
 // A question is what claims have in common.
 type question struct {
-	n     int    // how many messages
-	waits int    // for how many the server has s wait, 0 if it does not
-	look  string // whether to look for leases that ran out, "1" or "0"
+	n     int // how many messages
+	waits int // for how many the server has s wait, 0 if it does not
+	look  string
 }
+
+// How a claim looks for leases that ran out.
+const (
+	noLook = "0"
+	looks  = "1"
+	breaks = "2" // and says that the server was silent: nobody could extend
+)
 
 // ask claims messages. If there are none the server lets s wait, if it is to.
 func (s *subscription) ask(ctx context.Context, q question, wait bool, shares []share) (any, error) {

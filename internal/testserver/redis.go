@@ -103,3 +103,13 @@ func (s *Redis) Kill() {
 		s.cmd.Wait()
 	}
 }
+
+// Signal sends sig to the server's process.
+func (s *Redis) Signal(sig os.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return os.ErrProcessDone
+	}
+	return s.cmd.Process.Signal(sig)
+}

@@ -1,6 +1,7 @@
 -- ARGV: prefix, channel and token of who asks, how many, covering (1 or 0),
 -- lease in ms, how many it was for that it is registered as waiting, 0 if it is not,
--- whether to look for leases that ran out (1 or 0), whether to wait (1 or 0); then queues in
+-- whether to look for leases that ran out (1; 2 after the server was silent; or 0), whether to
+-- wait (1 or 0); then queues in
 -- the order in which they are served: q, share.
 -- It returns the ms until something is due, -1 if nothing is, and per message: number of the
 -- queue from 1 (2) level(1) generation(4) count(4); entry; message. If there is none,
@@ -25,16 +26,16 @@ local function promote(q)
 end
 
 -- serving reports whether this process of the server has served a queue for a lease. While
--- the server was away, or refused writes, or another one was in its place, nobody could
--- extend. What q:t knows: the process, since when it serves q, and when leases were
--- looked at last.
+-- the server was away or stood still, refused writes, or another one was in its place,
+-- nobody could extend. What q:t knows: the process, since when it serves q, and when leases
+-- were looked at last.
 local function serving(q)
   local run, since, looked_at = string.match(redis.call('GET', q .. ':t') or '', '^(%S+) (%d+) (%d+)$')
   since, looked_at = tonumber(since), tonumber(looked_at)
   local past = run and looked_at <= now -- or the clock was set back
-  if past and now - looked_at < 900 then return false end
+  if past and now - looked_at < 900 and ARGV[8] ~= '2' then return false end
   local this = string.match(redis.call('INFO', 'server'), 'run_id:(%S+)') or '-'
-  if not past or run ~= this then since = now end
+  if not past or run ~= this or ARGV[8] == '2' then since = now end
   redis.call('SET', q .. ':t', string.format('%s %.0f %.0f', this, since, now))
   return now - since >= lease
 end
@@ -192,7 +193,7 @@ for i = 10, #ARGV, 2 do
   local waited = redis.call('ZREM', q .. ':w', waits .. ARGV[7]) -- always: see drains
   told[i] = waited == 0 and ARGV[7] ~= '0'
   freed[i] = 0
-  if ARGV[8] == '1' then freed[i] = reclaim(q) end
+  if ARGV[8] ~= '0' then freed[i] = reclaim(q) end
   plain[i] = redis.call('EXISTS', q .. ':z', q .. ':f', q .. ':s1', q .. ':s2') == 0
   if not plain[i] then freed[i] = freed[i] + promote(q) end
 end
