@@ -194,6 +194,32 @@ func TestUnroutable(t *testing.T) {
 	ack(t, sub, receive(t, sub, 1)...)
 }
 
+// TestQueueMadeAgain deletes a queue that a worker then makes again: what another process
+// delays, which knew the queue before, comes there.
+func TestQueueMadeAgain(t *testing.T) {
+	t.Parallel()
+	s := sharedServer(t)
+	o := &amqp.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
+	producer := open(t, s.url("guest:guest", "/"), o)
+	delayed := func() []*driver.Message {
+		ms := messages(1, "q")
+		ms[0].Delay = 5 * time.Millisecond
+		return ms
+	}
+	for range 2 {
+		worker := open(t, s.url("guest:guest", "/"), o)
+		sub := subscribe(t, worker, 10, "q")
+		if err := producer.Publish(background, delayed()); err != nil {
+			t.Fatal(err)
+		}
+		ack(t, sub, receive(t, sub, 1)...)
+		if err := worker.Close(background); err != nil {
+			t.Fatal(err)
+		}
+		must(raw(t, s).QueueDelete(o.Prefix+".ns.q.q.low", false, false, false))(t)
+	}
+}
+
 // TestMemoryAlarm has the server take no messages: publishers are told, within their
 // context, consumers drain, and then all goes on.
 func TestMemoryAlarm(t *testing.T) {

@@ -70,7 +70,8 @@ func (n names) deadThing(queue string) thing {
 }
 
 // dueThings carry what has waited to its queue. They must be there before anything
-// waits: what finds no way is tried again after three minutes only.
+// waits: what finds no way is tried again after three minutes only. They come with the
+// queue, for one that is made again has lost its binding, and others send delayed tasks on.
 func (n names) dueThings(queue string, level int) []thing {
 	return []thing{{exchange: n.due()}, {binding: &binding{source: n.due(), to: n.task(queue, level), toQueue: true,
 		key: strings.Repeat("*.", digits) + key(queue, level)}}}
@@ -102,7 +103,7 @@ func (n names) levelThings(l int) []thing {
 }
 
 // A need is what a message to a queue, or from one, needs on the server: the queue of a
-// level, or that of dead letters, and for a delay of a number of digits what is before it.
+// level, or that of dead letters, and for a delay of a number of digits what it waits in.
 type need struct {
 	queue  string // as users name it
 	level  int
@@ -126,10 +127,7 @@ func (n need) things(names names, o *Options, v version) []thing {
 	if n.dead {
 		return []thing{names.deadThing(n.queue)}
 	}
-	ts := []thing{o.task(names, v, n.queue, n.level)}
-	if n.digits > 0 {
-		ts = append(ts, names.dueThings(n.queue, n.level)...)
-	}
+	ts := append([]thing{o.task(names, v, n.queue, n.level)}, names.dueThings(n.queue, n.level)...)
 	for l := range n.digits {
 		ts = append(ts, names.levelThings(l)...)
 	}
