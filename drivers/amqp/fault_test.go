@@ -220,6 +220,27 @@ func TestQueueMadeAgain(t *testing.T) {
 	}
 }
 
+// TestWaitDeleted deletes a queue of delays: the next task that waits there is not lost,
+// and the subscriptions of its queue do not begin again.
+func TestWaitDeleted(t *testing.T) {
+	t.Parallel()
+	s := sharedServer(t)
+	o := &amqp.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
+	b := open(t, s.url("guest:guest", "/"), o)
+	sub := subscribe(t, b, 10, "q")
+	ms := messages(2, "q")
+	ms[0].Delay, ms[1].Delay = 4*time.Millisecond, 5*time.Millisecond
+	if err := b.Publish(background, ms[:1]); err != nil {
+		t.Fatal(err)
+	}
+	held := receive(t, sub, 1)
+	must(raw(t, s).QueueDelete(o.Prefix+".ns.delay.0.5", false, false, false))(t)
+	if err := b.Publish(background, ms[1:]); err != nil {
+		t.Fatal(err)
+	}
+	ack(t, sub, append(held, receive(t, sub, 1)...)...)
+}
+
 // TestMemoryAlarm has the server take no messages: publishers are told, within their
 // context, consumers drain, and then all goes on.
 func TestMemoryAlarm(t *testing.T) {

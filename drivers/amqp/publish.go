@@ -237,7 +237,7 @@ func (b *Broker) sendPart(ctx context.Context, items []item) []error {
 			case errors.Is(err, errChannel):
 				b.topology.forgetAll()
 				continue
-			case errors.Is(err, errNoWay) && items[i].m.Dead != nil:
+			case errors.Is(err, errNoWay) && (items[i].m.Dead != nil || items[i].ms > 0): // its queue may be there
 				b.topology.forgetAll()
 			case errors.Is(err, errNoWay):
 				b.deleted(b.names.task(items[i].m.Queue, level(items[i].m.Priority)))
@@ -269,7 +269,7 @@ func (b *Broker) sendPart(ctx context.Context, items []item) []error {
 // harm: it could start an at-most-once task again, or have it be taken for lost.
 func (i *item) mayRepeat() bool { return !i.m.Once || !i.m.NoRecord && !i.again }
 
-// deleted says that a queue is not there any more, or something before it.
+// deleted says that a queue is not there any more.
 func (b *Broker) deleted(queue string) {
 	b.topology.forgetAll()
 	b.mu.Lock()
