@@ -1,9 +1,11 @@
 package amqp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/chicory-go/chicory/driver"
@@ -13,6 +15,7 @@ import (
 const (
 	maxBrowse  = 10_000 // dead letters that are looked at
 	lockPause  = 10 * time.Millisecond
+	perAcks    = 50 * time.Millisecond // within which the server answers to some acks
 	markerType = "application/vnd.chicory.marker"
 )
 
@@ -100,16 +103,61 @@ func (br *browser) count(ctx context.Context) (int, error) {
 	return q.Messages, nil
 }
 
+// A look is what a browser has taken.
+type look struct {
+	taken   int
+	found   []entry
+	strange []uint64 // tags of what is no dead letter, or cannot be decoded
+}
+
+func (l *look) add(d *amqp.Delivery) {
+	l.taken++
+	m, _, _, err := decode(d.Body)
+	if err != nil || m.Dead == nil {
+		l.strange = append(l.strange, d.DeliveryTag)
+		return
+	}
+	l.found = append(l.found, entry{m, d.DeliveryTag})
+}
+
 // scan takes the dead letters, maxBrowse at most. A marker behind them tells when all
 // have come.
-func (br *browser) scan(ctx context.Context) (found []entry, err error) {
+func (br *browser) scan(ctx context.Context) (l look, err error) {
 	n, err := br.count(ctx)
 	if err != nil || n == 0 {
-		return nil, err
+		return l, err
 	}
 	br.kept = n
 	marker := br.b.copyName()
 	br.consumer = marker
+	in, err := br.consume(ctx, n, marker)
+	if err != nil {
+		return l, driver.Transient(fmt.Errorf("amqp: look through the dead letters: %w", err))
+	}
+	for l.taken < maxBrowse {
+		select {
+		case d, ok := <-in:
+			switch {
+			case !ok:
+				return l, driver.Transient(errBrowse)
+			case d.ContentType == markerType:
+				br.ch.Ack(d.DeliveryTag, false) // one that was left behind, or
+				if d.CorrelationId == marker {
+					br.kept = l.taken
+					return l, nil
+				}
+				continue
+			}
+			l.add(&d)
+		case <-ctx.Done():
+			return l, driver.Transient(ctx.Err())
+		}
+	}
+	return l, nil
+}
+
+// consume has n dead letters sent, with a marker behind them if all are to come.
+func (br *browser) consume(ctx context.Context, n int, marker string) (<-chan amqp.Delivery, error) {
 	in, err := call(ctx, func() (<-chan amqp.Delivery, error) {
 		if n <= maxBrowse {
 			if err := br.mark(ctx, marker); err != nil {
@@ -121,33 +169,10 @@ func (br *browser) scan(ctx context.Context) (found []entry, err error) {
 		}
 		return br.ch.Consume(br.name, marker, false, false, false, false, nil)
 	}, nil)
-	if err != nil {
-		return nil, driver.Transient(fmt.Errorf("amqp: look through the dead letters: %w", err))
+	if err != nil && ctx.Err() != nil {
+		err = cmp.Or(br.s.gate(ctx), err) // it may be full
 	}
-	for taken := 0; taken < maxBrowse; {
-		select {
-		case d, ok := <-in:
-			switch {
-			case !ok:
-				return nil, driver.Transient(errBrowse)
-			case d.ContentType == markerType:
-				br.ch.Ack(d.DeliveryTag, false) // one that was left behind, or
-				if d.CorrelationId == marker {
-					br.kept = taken
-					return found, nil
-				}
-				continue
-			}
-			taken++
-			m, _, _, err := decode(d.Body)
-			if err == nil && m.Dead != nil {
-				found = append(found, entry{m, d.DeliveryTag})
-			}
-		case <-ctx.Done():
-			return nil, driver.Transient(ctx.Err())
-		}
-	}
-	return found, nil
+	return in, err
 }
 
 func (br *browser) mark(ctx context.Context, marker string) error {
@@ -170,36 +195,49 @@ func (br *browser) mark(ctx context.Context, marker string) error {
 }
 
 // finish removes dead letters and gives the others back. It waits until the server has
-// them, for who looks next is to see them.
-func (br *browser) finish(remove []uint64) error {
-	ctx, cancel := context.WithTimeout(context.Background(), lastCall)
+// them, for who looks next is to see them. It returns how many were removed for certain.
+func (br *browser) finish(remove []uint64) (removed int, err error) {
+	within := lastCall + time.Duration(len(remove)/acksAtOnce)*perAcks
+	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	if err := rpc(ctx, func() error { return br.settle(remove) }); err != nil {
-		return fmt.Errorf("amqp: give the dead letters back: %w", err)
+	if removed, err = br.remove(ctx, remove); err != nil {
+		return removed, fmt.Errorf("amqp: remove dead letters: %w", err)
 	}
-	for br.kept -= len(remove); br.kept > 0; {
+	if err := rpc(ctx, br.giveBack); err != nil {
+		return removed, fmt.Errorf("amqp: give the dead letters back: %w", err)
+	}
+	for br.kept -= removed; br.kept > 0; {
 		n, err := br.count(ctx)
 		if err != nil || n >= br.kept {
-			return err
+			return removed, err
 		}
 		if !pause(ctx, lockPause) {
-			return fmt.Errorf("amqp: give the dead letters back: %w", ctx.Err())
+			return removed, fmt.Errorf("amqp: give the dead letters back: %w", ctx.Err())
 		}
 	}
-	return nil
+	return removed, nil
 }
 
-func (br *browser) settle(remove []uint64) error {
-	for i, tag := range remove {
-		if err := br.ch.Ack(tag, false); err != nil {
-			return err
-		}
-		if i%acksAtOnce == acksAtOnce-1 {
-			if err := br.ch.Qos(1, 0, false); err != nil {
-				return err
+// remove acknowledges dead letters. Those count before which the server has answered.
+func (br *browser) remove(ctx context.Context, tags []uint64) (n int, err error) {
+	for part := range slices.Chunk(tags, acksAtOnce) {
+		err := rpc(ctx, func() error {
+			for _, tag := range part {
+				if err := br.ch.Ack(tag, false); err != nil {
+					return err
+				}
 			}
+			return br.ch.Qos(1, 0, false)
+		})
+		if err != nil {
+			return n, err
 		}
+		n += len(part)
 	}
+	return n, nil
+}
+
+func (br *browser) giveBack() error {
 	if br.consumer != "" {
 		if err := br.ch.Cancel(br.consumer, false); err != nil {
 			return err

@@ -27,22 +27,22 @@ func (b *Broker) DeadLetters(queue string) driver.DeadLetters { return &deadLett
 // A letter is one dead letter: a task dies once per epoch, and is one however often it
 // was stored.
 type letter struct {
-	m    *driver.Message
+	m    *driver.Message // nil if it cannot be decoded
 	tags []uint64
 }
 
-// letters groups what a browse found, oldest first.
-func letters(found []entry) []*letter {
+// letters groups what was found, oldest first.
+func (l *look) letters() []*letter {
 	by := map[driver.DeadKey]*letter{}
 	var all []*letter
-	for _, e := range found {
-		l := by[e.m.Key()]
-		if l == nil {
-			l = &letter{m: e.m}
-			by[e.m.Key()] = l
-			all = append(all, l)
+	for _, e := range l.found {
+		one := by[e.m.Key()]
+		if one == nil {
+			one = &letter{m: e.m}
+			by[e.m.Key()] = one
+			all = append(all, one)
 		}
-		l.tags = append(l.tags, e.tag)
+		one.tags = append(one.tags, e.tag)
 	}
 	slices.SortFunc(all, func(a, b *letter) int { return placeOf(a.m).compare(placeOf(b.m)) })
 	return all
@@ -61,13 +61,14 @@ func (p place) compare(q place) int {
 	return cmp.Or(cmp.Compare(p.At, q.At), cmp.Compare(p.ID, q.ID), cmp.Compare(p.Epoch, q.Epoch))
 }
 
-// browse calls f with the dead letters, of which f names those to remove.
-func (d *deadLetters) browse(ctx context.Context, f func(ctx context.Context, all []*letter) (remove []*letter, err error)) error {
+// browse calls f with what is there, of which f names what to remove. It returns how many
+// of these were removed for certain.
+func (d *deadLetters) browse(ctx context.Context, f func(ctx context.Context, l *look) (remove []*letter, err error)) (removed int, err error) {
 	if err := d.b.check(ctx); err != nil {
-		return err
+		return 0, err
 	}
 	if err := driver.CheckQueue(d.queue); err != nil {
-		return fmt.Errorf("amqp: %w", err)
+		return 0, fmt.Errorf("amqp: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -75,20 +76,29 @@ func (d *deadLetters) browse(ctx context.Context, f func(ctx context.Context, al
 	defer stop()
 	br, err := d.b.openBrowser(ctx, d.queue)
 	if err != nil {
-		return d.b.over(err)
+		return 0, d.b.over(err)
 	}
 	defer br.close()
-	found, err := br.scan(ctx)
+	all, err := br.scan(ctx)
 	if err != nil {
-		br.finish(nil)
-		return d.b.over(err)
+		if !br.s.isBlocked() { // else the server does not listen
+			br.finish(nil)
+		}
+		return 0, d.b.over(err)
 	}
-	remove, err := f(ctx, letters(found))
+	remove, err := f(ctx, &all)
 	var tags []uint64
 	for _, l := range remove {
 		tags = append(tags, l.tags...)
 	}
-	return d.b.over(cmp.Or(br.finish(tags), err))
+	acked, err2 := br.finish(tags)
+	for _, l := range remove {
+		if acked -= len(l.tags); acked < 0 {
+			break
+		}
+		removed++
+	}
+	return removed, d.b.over(cmp.Or(err2, err))
 }
 
 // List implements [driver.DeadLetters].
@@ -102,8 +112,8 @@ func (d *deadLetters) List(ctx context.Context, cursor string, limit int) (dead 
 			return nil, "", fmt.Errorf("amqp: list dead letters: the cursor %q is none of List", cursor)
 		}
 	}
-	err = d.browse(ctx, func(_ context.Context, all []*letter) ([]*letter, error) {
-		for _, l := range all {
+	_, err = d.browse(ctx, func(_ context.Context, all *look) ([]*letter, error) {
+		for _, l := range all.letters() {
 			if cursor != "" && placeOf(l.m).compare(after) <= 0 {
 				continue
 			}
@@ -124,8 +134,8 @@ func (d *deadLetters) List(ctx context.Context, cursor string, limit int) (dead 
 
 // Get implements [driver.DeadLetters].
 func (d *deadLetters) Get(ctx context.Context, id string) (dead []*driver.Message, err error) {
-	err = d.browse(ctx, func(_ context.Context, all []*letter) ([]*letter, error) {
-		for _, l := range all {
+	_, err = d.browse(ctx, func(_ context.Context, all *look) ([]*letter, error) {
+		for _, l := range all.letters() {
 			if l.m.ID == id {
 				dead = append(dead, l.m)
 			}
@@ -152,8 +162,8 @@ func (d *deadLetters) Replay(ctx context.Context, keys []driver.DeadKey) (replay
 	if len(keys) == 0 {
 		return nil, d.b.check(ctx)
 	}
-	err = d.browse(ctx, func(ctx context.Context, all []*letter) (remove []*letter, err error) {
-		ls := chosen(all, keys)
+	_, err = d.browse(ctx, func(ctx context.Context, all *look) (remove []*letter, err error) {
+		ls := chosen(all.letters(), keys)
 		items := make([]item, len(ls))
 		for i, l := range ls {
 			items[i] = item{m: l.m.Replayed(), copy: d.b.copyName()}
@@ -170,40 +180,43 @@ func (d *deadLetters) Replay(ctx context.Context, keys []driver.DeadKey) (replay
 	return replayed, err
 }
 
-// Delete implements [driver.DeadLetters].
+// Delete implements [driver.DeadLetters]. With an error it returns how many were removed
+// for certain.
 func (d *deadLetters) Delete(ctx context.Context, keys []driver.DeadKey) (n int, err error) {
 	if len(keys) == 0 {
 		return 0, d.b.check(ctx)
 	}
-	err = d.browse(ctx, func(_ context.Context, all []*letter) ([]*letter, error) {
-		ls := chosen(all, keys)
-		n = len(ls)
-		return ls, nil
-	})
-	return n, err
+	return d.browse(ctx, func(_ context.Context, all *look) ([]*letter, error) { return chosen(all.letters(), keys), nil })
 }
 
-// Purge implements [driver.DeadLetters].
+// Purge implements [driver.DeadLetters]. For the zero time it removes, and counts, what
+// cannot be decoded too. With an error it returns how many were removed for certain.
 func (d *deadLetters) Purge(ctx context.Context, t time.Time) (n int, err error) {
-	looked := 0
-	err = d.browse(ctx, func(_ context.Context, all []*letter) (remove []*letter, err error) {
-		for _, l := range all {
-			looked += len(l.tags)
-			if t.IsZero() || l.m.Dead.LastAt < t.UnixMilli() {
-				remove = append(remove, l)
+	for {
+		taken := 0
+		removed, err := d.browse(ctx, func(_ context.Context, all *look) (remove []*letter, err error) {
+			taken = all.taken
+			for _, l := range all.letters() {
+				if t.IsZero() || l.m.Dead.LastAt < t.UnixMilli() {
+					remove = append(remove, l)
+				}
 			}
+			if t.IsZero() {
+				for _, tag := range all.strange {
+					remove = append(remove, &letter{tags: []uint64{tag}})
+				}
+			}
+			return remove, nil
+		})
+		n += removed
+		if err != nil || taken < maxBrowse || removed == 0 { // there are no more behind these
+			return n, err
 		}
-		n = len(remove)
-		return remove, nil
-	})
-	if looked >= maxBrowse && n > 0 && err == nil { // there are more behind these
-		more, err := d.Purge(ctx, t)
-		return n + more, err
 	}
-	return n, err
 }
 
-// Len implements [driver.DeadLetters]. One that was stored twice counts twice.
+// Len implements [driver.DeadLetters]. One that was stored twice counts twice, and what
+// cannot be decoded counts.
 func (d *deadLetters) Len(ctx context.Context) (int, error) {
 	if err := d.b.check(ctx); err != nil {
 		return 0, err

@@ -248,7 +248,7 @@ func TestMemoryAlarm(t *testing.T) {
 	s := newServer(t)
 	b := open(t, s.url("guest:guest", "/"), nil)
 	sub := subscribe(t, b, 10, "q")
-	if err := b.Publish(background, messages(20, "q")); err != nil {
+	if err := b.Publish(background, append(messages(20, "q"), letters(1, "q")...)); err != nil {
 		t.Fatal(err)
 	}
 	s.alarm(t, true)
@@ -269,6 +269,15 @@ func TestMemoryAlarm(t *testing.T) {
 	if took := time.Since(begin); took > 3*time.Second {
 		t.Errorf("a publish during the alarm obeyed its context after %v", took)
 	}
+	ctx, cancel := context.WithTimeout(background, time.Second)
+	defer cancel()
+	begin = time.Now()
+	if _, _, err := b.DeadLetters("q").List(ctx, "", 1); !errors.Is(err, driver.ErrFull) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("dead letters during the alarm: got %v, want ErrFull", err)
+	}
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Errorf("dead letters during the alarm: known after %v", took)
+	}
 	ack(t, sub, receive(t, sub, 10)...)
 	ack(t, sub, receive(t, sub, 10)...)
 	s.alarm(t, false)
@@ -276,6 +285,9 @@ func TestMemoryAlarm(t *testing.T) {
 		t.Errorf("a publish after the alarm: %v", err)
 	}
 	ack(t, sub, receive(t, sub, 2)...) // the first was taken after all
+	if dead, _, err := b.DeadLetters("q").List(background, "", 10); len(dead) != 1 || err != nil {
+		t.Errorf("dead letters after the alarm: got %d and %v, want 1", len(dead), err)
+	}
 }
 
 // TestGiveBackInAlarm has a worker learn of the alarm by what it gives back: it goes on
