@@ -22,6 +22,7 @@ type proxy struct {
 	mark  []byte
 	skip  int // methods to let pass first
 	after bool
+	deaf  bool // do not cut, but let nothing pass any more
 	cuts  int
 }
 
@@ -55,6 +56,13 @@ func (p *proxy) cut(mark []byte, skip int, after bool) {
 	p.mark, p.skip, p.after = mark, skip, after
 }
 
+// deafen has the proxy let nothing pass from a method on, which it swallows.
+func (p *proxy) deafen(mark []byte, skip int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mark, p.skip, p.deaf = mark, skip, true
+}
+
 func (p *proxy) cutsMade() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,6 +73,9 @@ func (p *proxy) cutsMade() int {
 func (p *proxy) meets(some []byte) (ends, passes bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.deaf && p.cuts > 0 {
+		return false, false
+	}
 	if p.mark == nil || !bytes.Contains(some, p.mark) {
 		return false, true
 	}
@@ -73,7 +84,7 @@ func (p *proxy) meets(some []byte) (ends, passes bool) {
 	}
 	p.mark = nil
 	p.cuts++
-	return true, p.after
+	return !p.deaf, p.after
 }
 
 func (p *proxy) serve(client net.Conn) {

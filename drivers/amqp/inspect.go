@@ -111,8 +111,9 @@ func (c *counter) look(ctx context.Context, name string) (q amqp.Queue, there bo
 	return q, true, nil
 }
 
+// close does not wait for the server, which may not answer.
 func (c *counter) close() {
-	if c.ch != nil {
-		c.ch.Close()
+	if ch := c.ch; ch != nil {
+		c.s.spawn(func() { ch.Close() })
 	}
 }

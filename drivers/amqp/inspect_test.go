@@ -11,6 +11,30 @@ import (
 	"github.com/chicory-go/chicory/drivers/amqp"
 )
 
+// TestInspectDeaf has the server not answer any more when all is counted: nobody waits.
+func TestInspectDeaf(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, sharedServer(t))
+	b := open(t, "amqp://guest:guest@"+p.addr+"/", nil)
+	if err := b.Publish(background, append(messages(3, "q"), letters(1, "q")...)); err != nil {
+		t.Fatal(err)
+	}
+	p.deafen(method(20, 40), 2) // the first two channels are closed with an error: a queue is not there
+	begin := time.Now()
+	stats := must(b.Inspect(background, []string{"q"}))(t)[0]
+	if stats.Ready != 3 || stats.Dead != 1 {
+		t.Errorf("got %+v, want 3 ready and 1 dead", stats)
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	for end := time.Now().Add(patience); p.cutsMade() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the channel was not closed")
+		}
+	}
+}
+
 // TestManagement counts with the management API: what is leased, and queues of others.
 func TestManagement(t *testing.T) {
 	t.Parallel()
