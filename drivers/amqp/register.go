@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/chicory-go/chicory/driver"
@@ -96,10 +97,7 @@ func (l *address) addresses(u *url.URL, others []string) error {
 				return fmt.Errorf("parameter addr: %w", err)
 			}
 		}
-		if _, err := amqp.ParseURI(one.String()); err != nil {
-			if ue := (*url.Error)(nil); errors.As(err, &ue) {
-				err = ue.Err // without the URL, which has the password
-			}
+		if err := checkURL(one.String()); err != nil {
 			return fmt.Errorf("address %s: %w", host, err)
 		}
 		l.urls = append(l.urls, one.String())
@@ -108,6 +106,20 @@ func (l *address) addresses(u *url.URL, others []string) error {
 		return err
 	}
 	return l.pem.Check(bare.Scheme == "amqps", "amqps")
+}
+
+var errURL = errors.New("it is no URL: the port must be a number, and what is special in user, password and virtual host percent-encoded")
+
+// checkURL reports whether the client library takes a URL. What the parsers say has
+// parts of it, and these may be of the password.
+func checkURL(text string) error {
+	_, err := amqp.ParseURI(text)
+	var ue *url.Error
+	var ne *strconv.NumError
+	if errors.As(err, &ue) || errors.As(err, &ne) {
+		return errURL
+	}
+	return err
 }
 
 func openBroker(ctx context.Context, cfg *driver.Config) (driver.Broker, error) {

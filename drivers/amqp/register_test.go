@@ -3,6 +3,7 @@ package amqp_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -36,21 +37,47 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	for bad, want := range map[string]string{
-		"amqp://h?unknown=1":                      "unknown",
-		"amqp://h?queue=mirrored":                 "queue",
-		"amqp://h?passive=maybe":                  "passive",
-		"amqp://h?consumer_timeout=0s":            "consumer_timeout",
-		"amqp://h?consumer_timeout=x":             "consumer_timeout",
-		"amqp://h?prefix=a.b":                     "prefix",
-		"amqp://h?prefix=a&prefix=b":              "prefix",
-		"amqp://h?ca_file=x":                      "amqps",
-		"amqps://h?cert_file=x":                   "together",
-		"amqp://h?addr=noport":                    "addr",
-		"amqp://guest:hunter2@h/vhost/more?what=": "what",
+		"amqp://h?other=1":                        "parameter other is unknown",
+		"amqp://h?queue=mirrored":                 "parameter queue is",
+		"amqp://h?passive=maybe":                  "parameter passive is",
+		"amqp://h?consumer_timeout=0s":            "parameter consumer_timeout is",
+		"amqp://h?consumer_timeout=x":             "parameter consumer_timeout is",
+		"amqp://h?prefix=a.b":                     "prefix \"a.b\": want",
+		"amqp://h?prefix=a&prefix=b":              "parameter prefix is",
+		"amqp://h?ca_file=x":                      "ca_file, cert_file and key_file are for amqps",
+		"amqps://h?cert_file=x":                   "go together",
+		"amqp://h?addr=noport":                    "parameter addr: address noport",
+		"amqp://h?addr=other:x":                   "address other:x: it is no URL",
+		"amqp://guest:hunter2@h/vhost/more?what=": "parameter what is unknown",
 	} {
-		err := d.Check(config(t, bad))
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: got %v, want an error about %s", bad, err, want)
+		c := config(t, bad)
+		err := d.Check(c)
+		if err == nil {
+			t.Errorf("%s: no error, want one about %q", bad, want)
+			continue
+		}
+		_, what, found := strings.Cut(err.Error(), c.Redacted()+": ") // the URL has the words too
+		if !found || !strings.Contains(what, want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: got %v, want an error about %q", bad, err, want)
+		}
+	}
+}
+
+// TestOpenNoURL opens what is no URL: it fails for good, and keeps the password to itself.
+func TestOpenNoURL(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{"amqp://guest:hunter2%zz@h", "amqp://guest:%zzhunter2@h", "amqp://guest:hunter2/x@h",
+		"amqp://guest:hunter2 x@h", "amqp://guest:hunter2@h:port", "amqp://guest:hunter2@h:99999999999", "http://guest:hunter2@h"} {
+		ctx, cancel := context.WithTimeout(background, patience)
+		b, err := amqp.Open(ctx, []string{"amqp://guest:guest@127.0.0.1:1", bad}, "ns", nil)
+		cancel()
+		switch {
+		case err == nil:
+			b.Close(background)
+			t.Errorf("%s was opened", bad)
+		case strings.Contains(err.Error(), "hunter2"), strings.Contains(err.Error(), "zz"), errors.Is(err, driver.ErrTransient),
+			!strings.Contains(err.Error(), "address 2 of 2"):
+			t.Errorf("%s: got %v, transient %v; want a lasting error without the password", bad, err, errors.Is(err, driver.ErrTransient))
 		}
 	}
 }

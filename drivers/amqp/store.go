@@ -118,6 +118,11 @@ func Open(ctx context.Context, urls []string, namespace string, o *Options) (*Br
 	if len(urls) == 0 {
 		return nil, errors.New("amqp: no address")
 	}
+	for i, u := range urls {
+		if err := checkURL(u); err != nil {
+			return nil, fmt.Errorf("amqp: address %d of %d: %w", i+1, len(urls), err)
+		}
+	}
 	b.log = b.opts.Logger
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
