@@ -34,7 +34,7 @@
 // A delivery is held as long as the connection lives that brought it: its end is known
 // at once, and closes Delivery.Lost. What was delivered by one connection cannot be
 // settled on the next. Messages of a dead worker come back when the server learns of its
-// death: at once, or if its machine is gone within some 20 s, by missed heartbeats.
+// death: at once, or if its machine is gone within 20 to 30 s, by missed heartbeats.
 //
 // The server pushes messages. What a worker has not asked for within 50 ms goes back:
 // it is published again, under the same Copy, as the server would count a return as a
@@ -54,13 +54,17 @@
 // by the worker that meets the message, by its own clock. What cannot be passed on, as its
 // queue was deleted, is tried again every three minutes.
 //
+// A cluster of RabbitMQ 3.10 or 3.11 that was upgraded from 3.8 must have its feature flag
+// stream_queue enabled. Without it the server passes delayed messages on at most once, and
+// does not say so: one may be lost when a node restarts.
+//
 // # Dead letters
 //
 // Each queue has one for its dead letters, which holds them whole. RabbitMQ cannot read
 // a queue without taking it apart: looking through takes all of them, the first
 // 10,000, and gives them back, one client at a time. Use it for people, not in hot paths.
 // While somebody looks, a count may be short. A dead letter that was stored twice is one
-// everywhere but in Len.
+// everywhere but in Len. What cannot be decoded is in Len only; a Purge of all removes it.
 //
 // # Long tasks
 //
@@ -87,7 +91,12 @@
 //   - Messages of more than 4 MiB are refused.
 //   - A server that runs out of memory or disk space takes no messages: publishing waits
 //     within its context, then fails with [github.com/chicory-go/chicory/driver.ErrFull];
-//     workers drain it. The first publish of a connection learns of it by waiting.
+//     workers drain it. The first publish of a connection learns of it by waiting. Nobody
+//     can look through dead letters meanwhile, which fails with ErrFull too.
+//   - A worker that stops during such an alarm tries for five seconds to give back what it
+//     had at hand. Then the server takes it back and counts a delivery of each: at-most-once
+//     tasks among them may be dead-lettered as lost. What is at hand through an alarm of half
+//     an hour runs into consumer_timeout.
 //   - A queue that is made within some three seconds before its server is killed may be lost
 //     with what is in it: RabbitMQ has not made it durable yet.
 //   - Of messages in classic queues RabbitMQ tells after a crash that they may have been
