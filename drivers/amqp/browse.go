@@ -195,7 +195,8 @@ func (br *browser) mark(ctx context.Context, marker string) error {
 }
 
 // finish removes dead letters and gives the others back. It waits until the server has
-// them, for who looks next is to see them. It returns how many were removed for certain.
+// them, for who looks next is to see them. It returns how many acknowledgements the server has
+// read.
 func (br *browser) finish(remove []uint64) (removed int, err error) {
 	within := lastCall + time.Duration(len(remove)/acksAtOnce)*perAcks
 	ctx, cancel := context.WithTimeout(context.Background(), within)

@@ -62,7 +62,7 @@ func (p place) compare(q place) int {
 }
 
 // browse calls f with what is there, of which f names what to remove. It returns how many
-// of these were removed for certain.
+// of these the server was told of, and answered.
 func (d *deadLetters) browse(ctx context.Context, f func(ctx context.Context, l *look) (remove []*letter, err error)) (removed int, err error) {
 	if err := d.b.check(ctx); err != nil {
 		return 0, err
@@ -180,8 +180,8 @@ func (d *deadLetters) Replay(ctx context.Context, keys []driver.DeadKey) (replay
 	return replayed, err
 }
 
-// Delete implements [driver.DeadLetters]. With an error it returns how many were removed
-// for certain.
+// Delete implements [driver.DeadLetters]. With an error it returns how many the
+// server was told of, and answered.
 func (d *deadLetters) Delete(ctx context.Context, keys []driver.DeadKey) (n int, err error) {
 	if len(keys) == 0 {
 		return 0, d.b.check(ctx)
@@ -190,7 +190,8 @@ func (d *deadLetters) Delete(ctx context.Context, keys []driver.DeadKey) (n int,
 }
 
 // Purge implements [driver.DeadLetters]. For the zero time it removes, and counts, what
-// cannot be decoded too. With an error it returns how many were removed for certain.
+// cannot be decoded too. With an error it returns how many the server was told of, and
+// answered.
 func (d *deadLetters) Purge(ctx context.Context, t time.Time) (n int, err error) {
 	for {
 		taken := 0

@@ -89,7 +89,7 @@ func TestDeleteCut(t *testing.T) {
 	if n != parts*size || err == nil {
 		t.Errorf("got %d and %v, want %d and an error", n, err, parts*size)
 	}
-	least, most := len(ms)-(parts+1)*size, len(ms)-parts*size
+	least, most := len(ms)-(parts+1)*size, len(ms)-(parts-2)*size // a channel that is cut may forget what it has read
 	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		left := must(dead.Len(background))(t)
 		if left >= least && left <= most {

@@ -171,7 +171,7 @@ func TestSpared(t *testing.T) {
 				t.Fatal("the replica does not follow")
 			}
 			s.kill()
-			must(replica.SlaveOf(t.Context(), "NO", "ONE").Result())(t)
+			must(replica.ReplicaOf(t.Context(), "NO", "ONE").Result())(t)
 			return other
 		},
 	} {
