@@ -3,6 +3,7 @@ package amqp_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -195,4 +196,32 @@ func cutAt(t *testing.T, s *server, mark []byte, skip int, after bool) {
 	if n := p.cutsMade(); n != 1 {
 		t.Errorf("the connection was cut %d times, want once", n)
 	}
+}
+
+// TestDeclareCut ends the connection on which a queue is declared, as a server does that
+// cannot make it: what a worker holds stays its own.
+func TestDeclareCut(t *testing.T) {
+	t.Parallel()
+	s := sharedServer(t)
+	p := newProxy(t, s)
+	b := open(t, "amqp://guest:guest@"+p.addr+"/", nil)
+	sub := subscribe(t, b, 10, "q")
+	ms := messages(2, "q")
+	if err := b.Publish(background, ms[:1]); err != nil {
+		t.Fatal(err)
+	}
+	held := receive(t, sub, 1)
+	p.cut(method(50, 10), 0, false)
+	ms[1].Delay = 10 * time.Millisecond
+	if err := driver.ItemError(b.Publish(background, ms[1:]), 0, 1); !errors.Is(err, driver.ErrTransient) {
+		t.Errorf("got %v, want a transient error", err)
+	}
+	if p.cutsMade() != 1 {
+		t.Errorf("%d connections were cut, want 1", p.cutsMade())
+	}
+	ack(t, sub, held...)
+	if err := b.Publish(background, ms[1:]); err != nil {
+		t.Fatal(err)
+	}
+	ack(t, sub, receive(t, sub, 1)...)
 }

@@ -28,6 +28,7 @@ const (
 	defaultPrefix  = "chicory"
 	publishingName = "publish"
 	consumingName  = "consume"
+	declaringName  = "declare"
 )
 
 // Options configure a broker. The zero value is ready.

@@ -154,9 +154,9 @@ func (t *topology) missing(needs []need) (out []need) {
 	return out
 }
 
-// ensure declares those of needs that are not known to be there. It does so on the
-// connection of consumers, for the server lets one that publishes wait while it is out
-// of memory.
+// ensure declares those of needs that are not known to be there. It does so on a connection
+// of its own: the server lets one that publishes wait while it is out of memory, and closes
+// one on which a queue cannot be made, as it is busy, with all that it has delivered.
 func (t *topology) ensure(ctx context.Context, needs ...need) error {
 	if len(t.missing(needs)) == 0 {
 		return nil
@@ -166,17 +166,35 @@ func (t *topology) ensure(ctx context.Context, needs ...need) error {
 	case <-ctx.Done():
 		return driver.Transient(ctx.Err())
 	}
-	s, err := t.b.consuming.session(ctx)
+	s, err := t.connect(ctx)
 	if err != nil {
 		<-t.turn
 		return err
 	}
 	needs = slices.Clone(needs)
 	err = rpc(ctx, func() error {
-		defer func() { <-t.turn }()
+		defer func() {
+			s.end(true)
+			<-t.turn
+		}()
 		return t.supply(s, t.missing(needs))
 	})
 	return t.b.over(driver.Transient(err)) // nothing of a message was stored
+}
+
+// connect opens a session, once the server can be reached.
+func (t *topology) connect(ctx context.Context) (*session, error) {
+	l := t.b.consuming
+	for {
+		other, err := l.session(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s, err := l.dialer.dial(ctx, declaringName)
+		if err == nil || other.alive() {
+			return s, err
+		}
+	}
 }
 
 func (t *topology) supply(s *session, needs []need) error {
