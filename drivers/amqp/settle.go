@@ -109,6 +109,7 @@ func (f *feed) ack(holds []*hold) error {
 	if last > 0 {
 		errs = append(errs, f.ch.Ack(last, true))
 	}
+	f.last = time.Now()
 	return errors.Join(errs...)
 }
 

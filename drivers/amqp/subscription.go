@@ -17,6 +17,7 @@ const (
 	soon       = 5 * time.Second        // within which the server sends what it says it has
 	asking     = 3 * time.Millisecond   // after which it is asked whether it has
 	arriving   = 20 * time.Millisecond  // from when it has sent something until that is here
+	ackTaken   = 200 * time.Millisecond // within which a busy server has taken an ack
 	lastCall   = 5 * time.Second        // for giving back, when the worker stops
 	idle       = 5 * time.Second        // after which a subscription makes sure that it is one
 	restMin    = 100 * time.Millisecond // for so long a queue rests that nobody asked, while another is served
@@ -75,6 +76,7 @@ type feed struct {
 
 	acking sync.Mutex // held while acks are written, which must not overtake each other
 	acked  tags
+	last   time.Time // when the last acks were written
 }
 
 // Subscribe implements [driver.Broker].
@@ -417,11 +419,16 @@ func (s *subscription) Close(context.Context) error {
 	return nil
 }
 
-// sayGoodbye closes the channel once the server has taken the last acks: one that is
-// closed before drops them.
+// sayGoodbye closes the channel once the server has taken the last acks: it keeps those to
+// itself that come while a queue is busy with others, does not tell of it, and drops them
+// when the channel is closed.
 func (s *subscription) sayGoodbye(f *feed) {
-	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+	ctx, cancel := context.WithTimeout(context.Background(), lastCall)
 	defer cancel()
+	f.acking.Lock()
+	last := f.last
+	f.acking.Unlock()
+	pause(ctx, time.Until(last.Add(ackTaken)))
 	rpc(ctx, func() error {
 		s.control.Lock()
 		defer s.control.Unlock()
