@@ -4,7 +4,10 @@ package testserver
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
+	"sync"
 	"testing"
 )
 
@@ -14,14 +17,27 @@ var (
 	ErrNoRabbitMQ = errors.New("NOT TESTED: there is no rabbitmq-server on this machine (Debian's package is rabbitmq-server)")
 )
 
-// FreeAddr finds an address that nobody listens on.
+// given are the ports that FreeAddr has returned.
+var given sync.Map
+
+// FreeAddr finds an address that nobody listens on, another one each time. Neither its
+// port nor the one 10,000 above, which a node of a cluster of Redis takes too, is one of
+// those from which clients of the machine connect (on Linux from 32768): such a client
+// could take it while a server is down.
 func FreeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for tries := 1; ; tries++ {
+		addr := fmt.Sprint("127.0.0.1:", 10000+rand.N(12000))
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			if _, before := given.LoadOrStore(addr, true); !before {
+				return addr, l.Close()
+			}
+			l.Close()
+		}
+		if err != nil && tries == 100 {
+			return "", err
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // Must returns the server that was started. It skips tb where there is none.

@@ -117,6 +117,12 @@ func (s *RabbitMQ) Start() error {
 	}
 	s.cmd = exec.Command(path)
 	s.cmd.Env, s.cmd.Dir, s.cmd.SysProcAttr = s.Env, s.Dir, EndWithParent()
+	said, err := os.Create(filepath.Join(s.Dir, "said")) // before there is a log
+	if err != nil {
+		return err
+	}
+	defer said.Close()
+	s.cmd.Stdout, s.cmd.Stderr = said, said
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
@@ -133,7 +139,7 @@ func (s *RabbitMQ) Start() error {
 	}
 	logs, _ := filepath.Glob(filepath.Join(s.Dir, "log", "*.log"))
 	var text []byte
-	for _, name := range logs {
+	for _, name := range append(logs, said.Name()) {
 		log, _ := os.ReadFile(name)
 		text = append(text, log...)
 	}
