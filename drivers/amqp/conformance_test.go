@@ -20,6 +20,9 @@ import (
 
 var prefixes atomic.Int64
 
+// ownPrefix returns one that no other test has.
+func ownPrefix() string { return fmt.Sprint("test", prefixes.Add(1)) }
+
 // leaderless is how long after its declaration a queue may be lost with the server, which
 // writes what it knows of queues to the disk every two seconds.
 const leaderless = 3 * time.Second
@@ -62,7 +65,7 @@ func onRedis(t *testing.T) func(testing.TB) records {
 		}
 	}
 	return func(tb testing.TB) records {
-		o := &redis.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
+		o := &redis.Options{Prefix: ownPrefix()}
 		return func(ns string) driver.Backend { return must(redis.NewBackend(context.Background(), c, ns, o))(tb) }
 	}
 }
@@ -75,7 +78,7 @@ func harness(o amqp.Options, store func(testing.TB) records) conformance.NewHarn
 			s = newServer(tb)
 		}
 		o := o
-		o.Prefix = fmt.Sprint("test", prefixes.Add(1))
+		o.Prefix = ownPrefix()
 		kept := store(tb)
 		h := &conformance.Harness{Server: true, Lease: time.Second, Slack: 3 * time.Second} // of which declaring queues takes the most
 		h.OpenBroker = func(tb testing.TB, namespace string) driver.Broker {

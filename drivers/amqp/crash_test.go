@@ -23,7 +23,8 @@ var (
 )
 
 // TestRestartUnderLoad ends the server in the middle of publishing and receiving, once
-// by a crash and once gracefully: what was confirmed comes, all of it.
+// by a crash and once gracefully: what was confirmed comes, all of it, and what comes more
+// than once is known by its record.
 func TestRestartUnderLoad(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*server){"crash": (*server).kill, "graceful": (*server).stop} {
@@ -62,13 +63,21 @@ func restartUnderLoad(t *testing.T, end func(*server)) {
 			}
 		})
 	}
-	got := map[string]bool{}
+	got, ran, again := map[string]bool{}, map[string]bool{}, 0
+	records := inMemory(t)("ns")
 	ctx, cancel := context.WithTimeout(background, 4*patience)
 	defer cancel()
 	wg.Go(func() {
-		for len(got) < 2*n {
-			ds, err := sub.Receive(ctx, 10)
-			if ctx.Err() != nil {
+		for {
+			wait := 4 * patience
+			if len(got) == 2*n { // some may come again
+				wait = 2 * time.Second
+			}
+			within, done := context.WithTimeout(ctx, wait)
+			ds, err := sub.Receive(within, 10)
+			ended := within.Err() != nil
+			done()
+			if ended {
 				return
 			}
 			if err != nil {
@@ -76,6 +85,14 @@ func restartUnderLoad(t *testing.T, end func(*server)) {
 				return
 			}
 			for _, d := range ds {
+				if run(t, records, d) {
+					if ran[d.ID] {
+						t.Errorf("%s ran twice", d.ID)
+					}
+					ran[d.ID] = true
+				} else {
+					again++
+				}
 				if sub.Settle(ctx, []driver.Settlement{{Delivery: d}}) == nil {
 					got[d.ID] = true
 				}
@@ -100,6 +117,27 @@ func restartUnderLoad(t *testing.T, end func(*server)) {
 	if lost > 0 {
 		t.Errorf("%d of %d confirmed messages were lost", lost, 2*n)
 	}
+	t.Logf("%d of %d confirmed messages came and ran; %d came again, and did not run", len(ran), 2*n, again)
+}
+
+// run runs d as a worker does, unless its record says that it ended before.
+func run(t *testing.T, records driver.Backend, d *driver.Delivery) bool {
+	grants, err := records.Start(background, []driver.Start{{ID: d.ID, Attempt: d.Attempt, Copy: d.Copy, Count: d.Count}})
+	if err != nil {
+		t.Error(err)
+		return false
+	}
+	if err := grants[0].Err; err != nil {
+		if !errors.Is(err, driver.ErrStale) {
+			t.Errorf("start %s: got %v, want ErrStale", d.ID, err)
+		}
+		return false
+	}
+	err = records.Apply(background, []driver.Update{{ID: d.ID, Attempt: d.Attempt, State: driver.Success, Run: grants[0].Run, TTL: time.Hour}})
+	if err != nil {
+		t.Error(err)
+	}
+	return true
 }
 
 // publishAll publishes ms, each until it is confirmed.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/chicory-go/chicory/driver"
+	"github.com/chicory-go/chicory/drivers/amqp"
 )
 
 // A proxy stands between a client and a server, and cuts one connection when a method
@@ -25,12 +26,14 @@ type proxy struct {
 	after bool
 	deaf  bool // do not cut, but let nothing pass any more
 	cuts  int
+	met   chan struct{} // closed at the first of them
 }
 
-func newProxy(t *testing.T, s *server) *proxy {
+// openThrough opens a broker on the shared server through a proxy.
+func openThrough(t *testing.T) (*proxy, *amqp.Broker) {
 	t.Helper()
 	l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
-	p := &proxy{addr: l.Addr().String(), server: s.addr}
+	p := &proxy{addr: l.Addr().String(), server: sharedServer(t).addr, met: make(chan struct{})}
 	p.work.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -44,7 +47,7 @@ func newProxy(t *testing.T, s *server) *proxy {
 		l.Close()
 		p.work.Wait()
 	})
-	return p
+	return p, open(t, "amqp://guest:guest@"+p.addr+"/", nil)
 }
 
 // method is how a method begins in a frame: class and method.
@@ -84,7 +87,9 @@ func (p *proxy) meets(some []byte) (ends, passes bool) {
 		return false, true
 	}
 	p.mark = nil
-	p.cuts++
+	if p.cuts++; p.cuts == 1 {
+		close(p.met)
+	}
 	return !p.deaf, p.after
 }
 
@@ -121,7 +126,6 @@ func (p *proxy) serve(client net.Conn) {
 // confirmed is lost, and all goes on by itself.
 func TestCutAnywhere(t *testing.T) {
 	t.Parallel()
-	s := sharedServer(t)
 	for name, mark := range map[string][]byte{
 		"channel.open": method(20, 10), "queue.declare": method(50, 10), "queue.declare-ok": method(50, 11),
 		"exchange.declare": method(40, 10), "queue.bind": method(50, 20), "exchange.bind": method(40, 30),
@@ -137,15 +141,14 @@ func TestCutAnywhere(t *testing.T) {
 				if mark[1] == 85 { // there is one only
 					skip = 0
 				}
-				cutAt(t, s, mark, skip, after)
+				cutAt(t, mark, skip, after)
 			})
 		}
 	}
 }
 
-func cutAt(t *testing.T, s *server, mark []byte, skip int, after bool) {
-	p := newProxy(t, s)
-	b := open(t, "amqp://guest:guest@"+p.addr+"/", nil)
+func cutAt(t *testing.T, mark []byte, skip int, after bool) {
+	p, b := openThrough(t)
 	p.cut(mark, skip, after)
 	ctx, cancel := context.WithTimeout(background, 2*patience)
 	defer cancel()
@@ -202,9 +205,7 @@ func cutAt(t *testing.T, s *server, mark []byte, skip int, after bool) {
 // cannot make it: what a worker holds stays its own.
 func TestDeclareCut(t *testing.T) {
 	t.Parallel()
-	s := sharedServer(t)
-	p := newProxy(t, s)
-	b := open(t, "amqp://guest:guest@"+p.addr+"/", nil)
+	p, b := openThrough(t)
 	sub := subscribe(t, b, 10, "q")
 	ms := messages(2, "q")
 	if err := b.Publish(background, ms[:1]); err != nil {

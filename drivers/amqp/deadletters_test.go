@@ -2,7 +2,6 @@ package amqp_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
@@ -40,7 +39,7 @@ func putStrange(t *testing.T, s *server, prefix string) {
 func TestStrangeLetters(t *testing.T) {
 	t.Parallel()
 	s := sharedServer(t)
-	o := &amqp.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
+	o := &amqp.Options{Prefix: ownPrefix()}
 	b := open(t, s.url("guest:guest", "/"), o)
 	dead := b.DeadLetters("q")
 	if err := b.Publish(background, letters(2, "q")); err != nil {
@@ -71,9 +70,7 @@ func TestStrangeLetters(t *testing.T) {
 // as were.
 func TestDeleteCut(t *testing.T) {
 	t.Parallel()
-	s := sharedServer(t)
-	p := newProxy(t, s)
-	b := open(t, "amqp://guest:guest@"+p.addr+"/", nil)
+	p, b := openThrough(t)
 	ms := letters(100, "q")
 	if err := b.Publish(background, ms); err != nil {
 		t.Fatal(err)

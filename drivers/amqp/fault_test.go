@@ -35,7 +35,7 @@ func open(tb testing.TB, url string, o *amqp.Options) *amqp.Broker {
 		o = &amqp.Options{}
 	}
 	if o.Prefix == "" {
-		o.Prefix = fmt.Sprint("test", prefixes.Add(1))
+		o.Prefix = ownPrefix()
 	}
 	b := must(amqp.Open(background, []string{url}, "ns", o))(tb)
 	tb.Cleanup(func() { b.Close(background) })
@@ -126,7 +126,7 @@ func TestSeveralAddresses(t *testing.T) {
 	t.Parallel()
 	s := sharedServer(t)
 	nobody := must(freeAddr())(t)
-	o := &amqp.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
+	o := &amqp.Options{Prefix: ownPrefix()}
 	b := must(amqp.Open(background, []string{"amqp://guest:guest@" + nobody, s.url("guest:guest", "/")}, "ns", o))(t)
 	defer b.Close(background)
 	if err := b.Publish(background, messages(1, "q")); err != nil {
@@ -147,7 +147,7 @@ func TestMismatch(t *testing.T) {
 		"x-delivery-limit": {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-delivery-limit": int64(3)},
 		"x-overflow":       {"x-queue-type": "quorum", "x-overflow": "drop-head", "x-delivery-limit": int64(1_000_000)},
 	} {
-		prefix := fmt.Sprint("test", prefixes.Add(1))
+		prefix := ownPrefix()
 		must(ch.QueueDeclare(prefix+".ns.q.q.low", true, false, false, false, args))(t)
 		b := open(t, s.url("guest:guest", "/"), &amqp.Options{Prefix: prefix})
 		err := b.Publish(background, append(messages(1, "q"), messages(1, "other")...))
@@ -170,7 +170,7 @@ func TestMismatch(t *testing.T) {
 func TestUnroutable(t *testing.T) {
 	t.Parallel()
 	s := sharedServer(t)
-	prefix := fmt.Sprint("test", prefixes.Add(1))
+	prefix := ownPrefix()
 	b := open(t, s.url("guest:guest", "/"), &amqp.Options{Prefix: prefix})
 	ms := messages(4, "q")
 	ms[3].Delay = 50 * time.Millisecond
@@ -199,7 +199,7 @@ func TestUnroutable(t *testing.T) {
 func TestQueueMadeAgain(t *testing.T) {
 	t.Parallel()
 	s := sharedServer(t)
-	o := &amqp.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
+	o := &amqp.Options{Prefix: ownPrefix()}
 	producer := open(t, s.url("guest:guest", "/"), o)
 	delayed := func() []*driver.Message {
 		ms := messages(1, "q")
@@ -225,7 +225,7 @@ func TestQueueMadeAgain(t *testing.T) {
 func TestWaitDeleted(t *testing.T) {
 	t.Parallel()
 	s := sharedServer(t)
-	o := &amqp.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
+	o := &amqp.Options{Prefix: ownPrefix()}
 	b := open(t, s.url("guest:guest", "/"), o)
 	sub := subscribe(t, b, 10, "q")
 	ms := messages(2, "q")
@@ -295,7 +295,7 @@ func TestMemoryAlarm(t *testing.T) {
 func TestGiveBackInAlarm(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	o := &amqp.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
+	o := &amqp.Options{Prefix: ownPrefix()}
 	producer := open(t, s.url("guest:guest", "/"), o)
 	for _, q := range []string{"a", "b"} {
 		if err := producer.Publish(background, messages(20, q)); err != nil {
@@ -379,7 +379,7 @@ func TestConsumerTimeout(t *testing.T) {
 func TestForeign(t *testing.T) {
 	t.Parallel()
 	s := sharedServer(t)
-	prefix := fmt.Sprint("test", prefixes.Add(1))
+	prefix := ownPrefix()
 	b := open(t, s.url("guest:guest", "/"), &amqp.Options{Prefix: prefix})
 	sub := subscribe(t, b, 10, "q")
 	err := raw(t, s).PublishWithContext(background, "", prefix+".ns.q.q.low", true, false, amqp091.Publishing{Body: []byte("not ours")})

@@ -1,7 +1,6 @@
 package amqp_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,8 +13,7 @@ import (
 // TestInspectDeaf has the server not answer any more when all is counted: nobody waits.
 func TestInspectDeaf(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, sharedServer(t))
-	b := open(t, "amqp://guest:guest@"+p.addr+"/", nil)
+	p, b := openThrough(t)
 	if err := b.Publish(background, append(messages(3, "q"), letters(1, "q")...)); err != nil {
 		t.Fatal(err)
 	}
@@ -28,10 +26,10 @@ func TestInspectDeaf(t *testing.T) {
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	for end := time.Now().Add(patience); p.cutsMade() == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the channel was not closed")
-		}
+	select {
+	case <-p.met:
+	case <-time.After(patience):
+		t.Fatal("the channel was not closed")
 	}
 }
 
@@ -48,7 +46,7 @@ func TestManagement(t *testing.T) {
 	if err := s.start(); err != nil {
 		t.Fatal(err)
 	}
-	o := &amqp.Options{Prefix: fmt.Sprint("test", prefixes.Add(1)), Management: "http://" + api}
+	o := &amqp.Options{Prefix: ownPrefix(), Management: "http://" + api}
 	b := open(t, s.url("guest:guest", "/"), o)
 	other := open(t, s.url("guest:guest", "/"), &amqp.Options{Prefix: o.Prefix})
 	if err := other.Publish(background, append(messages(5, "ü#"), messages(1, "b")...)); err != nil {

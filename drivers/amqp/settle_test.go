@@ -2,7 +2,6 @@ package amqp_test
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -18,7 +17,7 @@ import (
 func TestAcksInAnyOrder(t *testing.T) {
 	t.Parallel()
 	s := sharedServer(t)
-	o := &amqp.Options{Prefix: fmt.Sprint("test", prefixes.Add(1))}
+	o := &amqp.Options{Prefix: ownPrefix()}
 	b := open(t, s.url("guest:guest", "/"), o)
 	sub := subscribe(t, b, 64, "q")
 	ms := messages(2000, "q")
