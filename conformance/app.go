@@ -199,21 +199,22 @@ func retryKeeps(w *world) {
 func retryBackoff(w *world) {
 	delay := 2 * w.lease
 	id := w.send(1, chicory.Fixed(delay))
-	var times []time.Time
+	var failed, settled, again time.Time
 	w.start(one, nil, w.handler("t", func(ctx context.Context, _ int) (int, error) {
 		w.mu.Lock()
-		times = append(times, time.Now())
-		w.mu.Unlock()
+		defer w.mu.Unlock()
 		if info, _ := chicory.TaskFrom(ctx); info.Attempt == 1 {
+			failed = time.Now()
 			return 0, errFails
 		}
+		settled, again = w.settled, time.Now()
 		return 42, nil
 	}))
 	w.until(func() bool { return w.stateOf(id) == driver.Retry })
 	w.expect(w.stateOf(id) == driver.Retry, "while it waits it is %s, want RETRY", w.stateOf(id))
 	w.end(id, driver.Success, 2, 0)
-	gap := times[1].Sub(times[0])
-	w.expect(gap >= delay && gap <= delay+w.lease+w.slack, "a backoff of %v took %v", delay, gap)
+	w.expect(again.Sub(failed) >= delay, "a backoff of %v took %v", delay, again.Sub(failed))
+	w.expect(again.Sub(settled) <= delay+w.lease+w.slack, "a backoff of %v took %v after the retry was stored", delay, again.Sub(settled))
 }
 
 func retryAfter(w *world) {

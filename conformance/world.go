@@ -31,14 +31,15 @@ type world struct {
 	watch     driver.Broker  // of the world itself, without faults
 	back      driver.Backend // likewise; nil: none
 
-	mu     sync.Mutex
-	starts map[string]int // "id/epoch/attempt" → starts
-	order  []string
-	held   map[*client]int
-	acted  time.Time // of the last call
-	trace  []string
-	names  int
-	all    []*client
+	mu      sync.Mutex
+	starts  map[string]int // "id/epoch/attempt" → starts
+	order   []string
+	held    map[*client]int
+	acted   time.Time // of the last call
+	settled time.Time // of the last settlement
+	trace   []string
+	names   int
+	all     []*client
 }
 
 func newWorld(c *C, bare bool, opts ...chicory.TaskOption) *world {
@@ -64,6 +65,9 @@ func (w *world) tell(who, op, what string, f fault, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.acted = time.Now()
+	if op == "settle" {
+		w.settled = w.acted
+	}
 	line := fmt.Sprintf("%8.3fs  %-9s %-8s %s", time.Since(w.began).Seconds(), who, op, what)
 	if f != none {
 		line += "  ← " + strings.ToUpper(f.String())
