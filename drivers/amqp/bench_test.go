@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chicory-go/chicory/conformance"
 	"github.com/chicory-go/chicory/driver"
@@ -95,4 +96,23 @@ func BenchmarkEndToEnd(b *testing.B) {
 		wg.Wait()
 		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 	})
+}
+
+// BenchmarkFirstDelay publishes the first delayed message of a namespace, of two seconds:
+// the queues of its three digits are declared.
+func BenchmarkFirstDelay(b *testing.B) {
+	s := sharedServer(b)
+	for range b.N {
+		b.StopTimer()
+		broker := open(b, s.url("guest:guest", "/"), nil)
+		ms := messages(2, "q")
+		if err := broker.Publish(background, ms[:1]); err != nil {
+			b.Fatal(err)
+		}
+		ms[1].Delay = 2 * time.Second
+		b.StartTimer()
+		if err := broker.Publish(background, ms[1:]); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

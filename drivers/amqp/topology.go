@@ -12,12 +12,16 @@ import (
 
 	"github.com/chicory-go/chicory/driver"
 	amqp "github.com/rabbitmq/amqp091-go"
+	"golang.org/x/sync/errgroup"
 )
 
 // deliveryLimit is how often a quorum queue delivers a message before it drops it: a
 // number that is never reached, for core judges what kills its workers. It is given
 // because the default of RabbitMQ 4 is 20, and -1 drops at once on 3.10.
 const deliveryLimit = 1_000_000
+
+// declaring is how many channels declare at once.
+const declaring = 4
 
 // A thing is what a broker needs on the server: a queue, an exchange or a binding.
 type thing struct {
@@ -208,11 +212,38 @@ func (t *topology) supply(s *session, needs []need) error {
 	return nil
 }
 
+// declare declares what of ts is not known to be there: several at a time, as the server
+// waits for its disk with each; and bindings when what they bind is there.
 func (t *topology) declare(s *session, ts []thing) error {
 	ts = slices.DeleteFunc(ts, func(one thing) bool { _, ok := t.have.Load(one.id()); return ok })
 	if len(ts) == 0 {
 		return nil
 	}
+	if len(ts) <= declaring {
+		return t.declareInOrder(s, ts)
+	}
+	var ends, bindings []thing
+	for _, one := range ts {
+		if one.binding == nil {
+			ends = append(ends, one)
+		} else {
+			bindings = append(bindings, one)
+		}
+	}
+	for _, some := range [][]thing{ends, bindings} {
+		var parts errgroup.Group
+		for part := range slices.Chunk(some, len(some)/declaring+1) {
+			parts.Go(func() error { return t.declareInOrder(s, part) })
+		}
+		if err := parts.Wait(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// declareInOrder declares ts on a channel.
+func (t *topology) declareInOrder(s *session, ts []thing) error {
 	ch, err := s.conn.Channel()
 	if err != nil {
 		return fmt.Errorf("amqp: open a channel: %w", err)
