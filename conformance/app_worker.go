@@ -67,11 +67,11 @@ func workerSettleFails(w *world) {
 	w.end(id, driver.Success, 1, 0)
 }
 
-// awayFor is a plan of stores that are away from a to b after now.
+// awayFor is a plan of stores that are away from a to b after the first call.
 func awayFor(a, b time.Duration, ops ...string) plan {
-	begin := time.Now()
+	begin := sync.OnceValue(time.Now)
 	return func(op string) fault {
-		since := time.Since(begin)
+		since := time.Since(begin())
 		if since < a || since > b {
 			return none
 		}
