@@ -92,7 +92,11 @@ func workerStoresAway(w *world) {
 	for range 20 {
 		sent = append(sent, w.send(1))
 	}
-	w.start(worker.Options{Concurrency: 2}, awayFor(w.sec, w.lease/3), w.handler("t", sleeping(w.sec/2, nil)))
+	var ops []string // all
+	if w.info.Lease == driver.LeaseSession {
+		ops = []string{"start", "apply", "settle", "extend"} // a receive that fails ends the session, and all leases
+	}
+	w.start(worker.Options{Concurrency: 2}, awayFor(w.sec, w.lease/3, ops...), w.handler("t", sleeping(w.sec/2, nil)))
 	w.end(sent[0], driver.Success, 20, 0)
 	for _, id := range sent {
 		w.expect(w.until(func() bool { return w.stateOf(id) == driver.Success }), "%s is %s", id, w.stateOf(id))
